@@ -1,0 +1,133 @@
+"""Hardness-aware activations: increasing maps from distance to distance.
+
+The score of a candidate is ``-activation(distance)``. Far candidates are pushed further (the soft
+constraint, slope ``beta``) until the bound ``gamma`` (the hard constraint), beyond which they stop
+taking part in training.
+
+An activation is a frozen dataclass: a pure function with named parameters, comparable and
+printable. ``nonnegative`` says that it is defined for distances >= 0 only, so it does not serve
+comparators whose distance may be negative (the negative dot product).
+
+Source: Wang et al., "Swift and Sure" (WWW'22), section 3.2 and figure 1.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Activation(Protocol):
+    """Increasing, elementwise map from a distance to the hardened distance of the same shape."""
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether it is defined for distances >= 0 only."""
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Harden ``distance``; any shape and floating dtype."""
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"activation.{name} must be a finite number above 0, got {value}")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """h(x) = x: no hardness."""
+
+    nonnegative: ClassVar[bool] = False
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Return ``distance`` itself."""
+        return distance
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """h(x) = x / temperature; temperature 1/2 is the y = 2x of figure 1 (Eq. 1)."""
+
+    temperature: float = 0.5
+    nonnegative: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _positive(temperature=self.temperature)
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Divide by the temperature."""
+        return distance / self.temperature
+
+
+@dataclass(frozen=True)
+class Hanon:
+    """h(x) = 1 / (1/gamma + exp(-beta (x - 0.5))), a sigmoid of height gamma (Eq. 6)."""
+
+    beta: float = 3.0
+    gamma: float = 10.0
+    nonnegative: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _positive(beta=self.beta, gamma=self.gamma)
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Evaluate as gamma * sigmoid(beta (x - 0.5) - ln gamma), which never overflows."""
+        return self.gamma * torch.sigmoid(self.beta * (distance - 0.5) - math.log(self.gamma))
+
+
+@dataclass(frozen=True)
+class Halin:
+    """h(x) = 2x for x < 1, else min(beta (x - 1) + 2, gamma) (Eq. 7)."""
+
+    beta: float = 10.0
+    gamma: float = 10.0
+    nonnegative: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _positive(beta=self.beta, gamma=self.gamma)
+        if self.gamma < 2:
+            raise ValueError(
+                f"activation.gamma must be at least 2, got {self.gamma}: Halin is 2 at x = 1 "
+                "and would fall there"
+            )
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Evaluate both pieces and choose."""
+        beyond = (self.beta * (distance - 1) + 2).clamp(max=self.gamma)
+        return torch.where(distance < 1, 2 * distance, beyond)
+
+
+@dataclass(frozen=True)
+class XExp:
+    """h(x) = x exp(x), RotL's own nonlinearity (Eq. 16); the exponent is capped at ``limit``.
+
+    Beyond ``limit`` it goes on as x exp(limit): still increasing, and finite in float32.
+    """
+
+    limit: float = 20.0
+    nonnegative: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _positive(limit=self.limit)
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Multiply by the capped exponential."""
+        return distance * distance.clamp(max=self.limit).exp()
+
+
+@dataclass(frozen=True)
+class Artanh:
+    """h(x) = 2 artanh(y) of the normalised distance y = x / (1 + x), which is ln(1 + 2x).
+
+    The nonlinearity of hyperbolic distances is defined on [0, 1), so the distance is normalised
+    first (section 4.2.4); the closed form has no pole and no cancellation.
+    """
+
+    nonnegative: ClassVar[bool] = True
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """Evaluate ln(1 + 2x)."""
+        return torch.log1p(2 * distance)

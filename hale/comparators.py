@@ -1,0 +1,79 @@
+"""Comparators: the distance between a query and an entity, from one dot product.
+
+Every comparator is an elementwise function of the dot product ``q.e``, the squared norms ``|q|^2``
+and ``|e|^2``, and one positive number per query, its ``scale``. So the distances of many queries to
+all entities are one matrix product and an elementwise function of its result; whatever the shape
+of the arguments is, they broadcast.
+
+``nonnegative`` says that no distance is below 0, which some activations need.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Comparator(Protocol):
+    """Elementwise distance from a dot product and what belongs to either side of it."""
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether every distance is >= 0."""
+
+    def __call__(self, dot: Tensor, query_sq: Tensor, entity_sq: Tensor, scale: Tensor) -> Tensor:
+        """Distance from ``q.e``, ``|q|^2``, ``|e|^2`` and the query's scale (all broadcast)."""
+
+
+@dataclass(frozen=True)
+class SquaredEuclidean:
+    """scale * |q - e|^2, the distance of Eq. 8; the scale is the relation's c_r."""
+
+    nonnegative: ClassVar[bool] = True
+
+    def __call__(self, dot: Tensor, query_sq: Tensor, entity_sq: Tensor, scale: Tensor) -> Tensor:
+        """Expand the square; rounding below 0 is clamped away."""
+        return scale * (query_sq + entity_sq - 2 * dot).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class NegativeDot:
+    """-scale * q.e, for the bilinear models."""
+
+    nonnegative: ClassVar[bool] = False
+
+    def __call__(self, dot: Tensor, query_sq: Tensor, entity_sq: Tensor, scale: Tensor) -> Tensor:
+        """Negate the scaled dot product."""
+        return -scale * dot
+
+
+@dataclass(frozen=True)
+class Poincare:
+    """Squared hyperbolic distance in the Poincare ball of curvature -scale (Eq. 15).
+
+    ``(2/sqrt(c) artanh(sqrt(c) |-q (+)_c exp_0(e)|))^2`` of a query point q in the ball and an
+    entity given by its tangent vector e at the origin, with c the query's scale. By the hyperbolic
+    law of cosines, with A = 2 artanh(sqrt(c)|q|), B = 2 sqrt(c)|e| and theta the angle between
+    them, ``sqrt(c) d = 2 arsinh(sqrt(sinh^2((A-B)/2) + sinh A sinh B (1 - cos theta) / 2))``: no
+    subtraction of large numbers, so near points stay accurate in float32.
+    """
+
+    nonnegative: ClassVar[bool] = True
+    _tiny: ClassVar[float] = 1e-15
+    _reach: ClassVar[float] = 30.0
+
+    def __call__(self, dot: Tensor, query_sq: Tensor, entity_sq: Tensor, scale: Tensor) -> Tensor:
+        """Evaluate by the law of cosines; finite values and gradients on the whole ball."""
+        root = scale.sqrt()
+        query_norm = query_sq.clamp(min=self._tiny).sqrt()
+        entity_norm = entity_sq.clamp(min=self._tiny).sqrt()
+        edge = 1 - 4 * torch.finfo(dot.dtype).eps
+        side_a = 2 * torch.atanh((root * query_norm).clamp(max=edge))
+        side_b = (2 * root * entity_norm).clamp(max=self._reach)
+        cosine = (dot / (query_norm * entity_norm)).clamp(min=-1, max=1)
+        half = (
+            torch.sinh((side_a - side_b) / 2).square()
+            + torch.sinh(side_a) * torch.sinh(side_b) * (1 - cosine) / 2
+        )
+        return (2 * torch.asinh(half.clamp(min=self._tiny).sqrt())).square() / scale

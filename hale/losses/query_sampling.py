@@ -1,0 +1,51 @@
+"""The Query Sampling loss and its hardness-aware form, HaLE (WWW'22, Eqs. 5 and 9)."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hale.queries import QueryBatch
+from hale.scores import ScoreMatrix
+
+
+@dataclass(frozen=True)
+class QuerySampling:
+    """Alignment of all positives, uniformity of a sampled share of the queries.
+
+    ``L = mean_B h(x_p)^2 + weight * mean_N LSE_E(-h(x_E))`` with ``square`` (Eq. 9), and
+    ``mean_B h(x_p)`` in its place without (Eq. 5). Eq. 9 prints ``-f^2``, which would push
+    positives apart; the text below it asks for plus.
+
+    Args:
+        alpha: share of the batch's queries whose scores over all entities are pushed down; the
+            first N = ceil(alpha B) of the shuffled batch. In (0, 1].
+        weight: lambda, what uniformity counts against alignment; above 0.
+        square: square the activated distance of positives ("PosSquare" in table 5).
+        mask_known: leave a query's known training answers out of its LSE, as filtered evaluation
+            does. Not in the paper.
+    """
+
+    alpha: float = 0.1
+    weight: float = 1.0
+    square: bool = True
+    mask_known: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha <= 1:
+            raise ValueError(f"loss.alpha must be in (0, 1], got {self.alpha}")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise ValueError(f"loss.weight must be a finite number above 0, got {self.weight}")
+
+    def __call__(self, scores: ScoreMatrix, batch: QueryBatch) -> dict[str, Tensor]:
+        """``loss``, ``alignment`` and ``uniformity``, each a scalar."""
+        positive_B = scores.at(batch.target_B[:, None]).squeeze(1)
+        alignment = positive_B.square().mean() if self.square else -positive_B.mean()
+        rows = math.ceil(self.alpha * len(scores))
+        known = batch.known(rows) if self.mask_known else None
+        uniformity = scores.first(rows).logsumexp(known).mean()
+        return {
+            "loss": alignment + self.weight * uniformity,
+            "alignment": alignment,
+            "uniformity": uniformity,
+        }

@@ -1,0 +1,91 @@
+"""What every model is: entity vectors, a query vector, and a comparator between the two."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hale.comparators import Comparator, SquaredEuclidean
+
+SOFTPLUS_ONE = 0.5413248546129181
+"""softplus(SOFTPLUS_ONE) = 1: where positive parameters start."""
+
+
+class QueryModel(nn.Module, ABC):
+    """Embeds a query (entity, relation) as a vector that its comparator holds against entities.
+
+    Args:
+        num_entities: E, rows of the entity table.
+        num_relations: 2R, the relations of the graph and their reciprocals.
+        dim: D, real numbers per entity.
+        relation_scale: train one positive scalar c_r per relation that multiplies the distance
+            (Eq. 8; "RelRatio" in table 5). Without it the scale is 1.
+        init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given, so that the
+            squared distance of two entities is about 1.
+    """
+
+    comparator: ClassVar[Comparator] = SquaredEuclidean()
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        relation_scale: bool = True,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"model.dim must be at least 1, got {dim}")
+        if init_std is not None and not init_std > 0:
+            raise ValueError(f"model.init_std must be above 0, got {init_std}")
+        self.dim = dim
+        self.init_std = init_std if init_std is not None else (2 * dim) ** -0.5
+        self.num_relations = num_relations
+        self.entity = self.normal(num_entities, dim)
+        self.raw_scale = (
+            nn.Parameter(torch.full((num_relations,), SOFTPLUS_ONE)) if relation_scale else None
+        )
+
+    @property
+    def num_entities(self) -> int:
+        """E."""
+        return self.entity.shape[0]
+
+    @property
+    def candidates_ED(self) -> Tensor:
+        """The vectors that queries are compared with."""
+        return self.entity
+
+    def entity_at(self, entity_B: Tensor) -> Tensor:
+        """Rows of the entity table: the one place where it is read by id."""
+        return F.embedding(entity_B, self.entity)
+
+    def scale(self, relation_B: Tensor) -> Tensor:
+        """The comparator's positive scale of each query, ``scale_B``."""
+        if self.raw_scale is None:
+            return self.entity.new_ones(relation_B.shape)
+        return F.softplus(self.raw_scale[relation_B])
+
+    @abstractmethod
+    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+        """The query vectors Phi(e, r), ``query_BD``."""
+
+    def normal(self, rows: int, columns: int) -> nn.Parameter:
+        """A (rows, columns) parameter drawn with the model's ``init_std``."""
+        return nn.Parameter(torch.randn(rows, columns) * self.init_std)
+
+
+def random_angles(rows: int, columns: int) -> nn.Parameter:
+    """A (rows, columns) parameter of angles, uniform over the circle, in radians."""
+    return nn.Parameter((torch.rand(rows, columns) * 2 - 1) * torch.pi)
+
+
+def require_even(dim: int, model: str) -> None:
+    """Raise ValueError unless ``dim`` splits into planes."""
+    if dim % 2:
+        raise ValueError(
+            f"model.dim must be even for {model}, which rotates pairs of coordinates, got {dim}"
+        )

@@ -1,0 +1,29 @@
+"""RotE (Chami et al., ACL 2020), as in HaLE section 3.3."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from hale.geometry import givens_rotate
+from hale.models.base import QueryModel, random_angles, require_even
+
+
+class RotE(QueryModel):
+    """Phi(e, r) = Rot(r) e + r' (Eq. 13)."""
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        relation_scale: bool = True,
+        init_std: float | None = None,
+    ) -> None:
+        require_even(dim, "RotE")
+        super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
+        self.angle = random_angles(num_relations, dim // 2)
+        self.translation = self.normal(num_relations, dim)
+
+    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+        """Rotate, then translate."""
+        rotated_BD = givens_rotate(F.embedding(relation_B, self.angle), self.entity_at(entity_B))
+        return rotated_BD + F.embedding(relation_B, self.translation)

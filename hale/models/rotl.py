@@ -1,0 +1,35 @@
+"""RotL (Wang et al., Findings of EMNLP 2021), as in HaLE section 3.3."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hale.geometry import flexible_add, givens_rotate
+from hale.models.base import SOFTPLUS_ONE, QueryModel, random_angles, require_even
+
+
+class RotL(QueryModel):
+    """Phi(e, r) = Rot(r) e (+)_alpha r' with the flexible addition (Eq. 14).
+
+    alpha_r > 0 is trained per relation and starts at 1.
+    """
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        relation_scale: bool = True,
+        init_std: float | None = None,
+    ) -> None:
+        require_even(dim, "RotL")
+        super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
+        self.angle = random_angles(num_relations, dim // 2)
+        self.translation = self.normal(num_relations, dim)
+        self.raw_alpha = nn.Parameter(torch.full((num_relations, 1), SOFTPLUS_ONE))
+
+    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+        """Rotate, then add flexibly."""
+        rotated_BD = givens_rotate(F.embedding(relation_B, self.angle), self.entity_at(entity_B))
+        alpha_B1 = F.softplus(F.embedding(relation_B, self.raw_alpha))
+        return flexible_add(rotated_BD, F.embedding(relation_B, self.translation), alpha_B1)

@@ -1,0 +1,115 @@
+"""Queries and their answers: a CSR index on any device, and the batch that a loss sees."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+
+class Known(NamedTuple):
+    """Pairs (row, entity) to leave out: row b's known answers. No pair occurs twice."""
+
+    row_P: Tensor
+    entity_P: Tensor
+
+
+class QueryIndex:
+    """CSR map (entity, relation) -> answers, all of it tensors on one device.
+
+    Built once from queries; lookups are vectorised and touch no Python object per query. It serves
+    the mask of known training answers, the filter of ranking, and the filter of negative samples.
+
+    Args:
+        entity_T: entity of each query.
+        relation_T: relation of each query.
+        answer_T: an answer of each query; repeated triples count once.
+        num_entities: E.
+        num_relations: 2R.
+    """
+
+    def __init__(
+        self,
+        entity_T: Tensor,
+        relation_T: Tensor,
+        answer_T: Tensor,
+        num_entities: int,
+        num_relations: int,
+    ) -> None:
+        self.num_entities = num_entities
+        self.num_relations = num_relations
+        triple_T = self._query_id(entity_T, relation_T) * num_entities + answer_T
+        self._triple_T = torch.unique(triple_T)  # sorted: by query, then by answer
+        self._answer_T = self._triple_T % num_entities
+        query_T = self._triple_T // num_entities
+        self._query_Q, count_Q = torch.unique_consecutive(query_T, return_counts=True)
+        self._offset_Q = torch.cat((count_Q.new_zeros(1), count_Q.cumsum(0)))
+
+    def _query_id(self, entity: Tensor, relation: Tensor) -> Tensor:
+        return entity * self.num_relations + relation
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same index on ``device``."""
+        moved = object.__new__(type(self))
+        for name, value in vars(self).items():
+            setattr(moved, name, value.to(device) if isinstance(value, Tensor) else value)
+        return moved
+
+    def count(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+        """Number of known answers of each query, ``count_B``."""
+        _, count_B = self._span(entity_B, relation_B)
+        return count_B
+
+    def lookup(self, entity_B: Tensor, relation_B: Tensor) -> Known:
+        """All known answers of each query, as pairs (row, entity) sorted by row."""
+        start_B, count_B = self._span(entity_B, relation_B)
+        row_P = torch.repeat_interleave(count_B)
+        first_B = count_B.cumsum(0) - count_B
+        within_P = torch.arange(len(row_P), device=row_P.device) - first_B[row_P]
+        return Known(row_P, self._answer_T[start_B[row_P] + within_P])
+
+    def contains(self, entity_B: Tensor, relation_B: Tensor, candidate_BK: Tensor) -> Tensor:
+        """Whether each candidate is a known answer of its query, ``bool_BK``."""
+        query_B1 = self._query_id(entity_B, relation_B)[:, None]
+        triple_BK = query_B1 * self.num_entities + candidate_BK
+        at_BK = torch.searchsorted(self._triple_T, triple_BK).clamp(max=len(self._triple_T) - 1)
+        return self._triple_T[at_BK] == triple_BK
+
+    def _span(self, entity_B: Tensor, relation_B: Tensor) -> tuple[Tensor, Tensor]:
+        query_B = self._query_id(entity_B, relation_B)
+        at_B = torch.searchsorted(self._query_Q, query_B).clamp(max=len(self._query_Q) - 1)
+        found_B = self._query_Q[at_B] == query_B
+        start_B = self._offset_Q[at_B]
+        return start_B, (self._offset_Q[at_B + 1] - start_B) * found_B
+
+
+@dataclass(frozen=True)
+class QueryBatch:
+    """Queries with one true answer each, and the index of all their training answers."""
+
+    entity_B: Tensor
+    relation_B: Tensor
+    target_B: Tensor
+    answers: QueryIndex
+    generator: torch.Generator
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.entity_B)
+
+    def known(self, rows: int) -> Known:
+        """The known training answers of the first ``rows`` queries, targets included."""
+        return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows])
+
+    def negatives(self, count: int) -> Tensor:
+        """``entity_BK`` drawn uniformly from all entities with the batch's own generator."""
+        return torch.randint(
+            self.answers.num_entities,
+            (len(self), count),
+            device=self.entity_B.device,
+            generator=self.generator,
+        )
+
+    def is_answer(self, candidate_BK: Tensor) -> Tensor:
+        """Whether each candidate is a known training answer of its query, ``bool_BK``."""
+        return self.answers.contains(self.entity_B, self.relation_B, candidate_BK)

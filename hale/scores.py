@@ -1,0 +1,55 @@
+"""The matrix of scores of queries against all entities, which is never held as a whole."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from hale.activations import Activation
+from hale.comparators import Comparator
+from hale.kernels.entity_logsumexp import entity_logsumexp
+from hale.queries import Known
+
+
+@dataclass(frozen=True)
+class ScoreMatrix:
+    """f(q_b, e) = -activation(distance(q_b, e)) for B queries and all E entities (Eq. 8).
+
+    What a loss may ask of it: its length B, its first rows, chosen entries, and the LogSumExp of
+    each row. None of these materialises the matrix.
+    """
+
+    query_BD: Tensor
+    scale_B: Tensor
+    entity_ED: Tensor
+    comparator: Comparator
+    activation: Activation
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.query_BD)
+
+    def first(self, rows: int) -> "ScoreMatrix":
+        """The matrix of the first ``rows`` queries."""
+        return ScoreMatrix(
+            self.query_BD[:rows], self.scale_B[:rows], self.entity_ED, self.comparator,
+            self.activation,
+        )  # fmt: skip
+
+    def at(self, entity_BK: Tensor) -> Tensor:
+        """Scores of chosen entities, ``score_BK``; differentiable."""
+        entity_BKD = F.embedding(entity_BK, self.entity_ED)
+        query_B1D = self.query_BD[:, None, :]
+        distance_BK = self.comparator(
+            (query_B1D * entity_BKD).sum(-1),
+            query_B1D.square().sum(-1),
+            entity_BKD.square().sum(-1),
+            self.scale_B[:, None],
+        )
+        return -self.activation(distance_BK)
+
+    def logsumexp(self, known: Known | None = None) -> Tensor:
+        """LogSumExp of each row over all entities but its known ones, ``lse_B``; differentiable."""
+        return entity_logsumexp(
+            self.query_BD, self.scale_B, self.entity_ED, self.comparator, self.activation, known
+        )
