@@ -1,10 +1,10 @@
-"""hale: a strong knowledge graph embedding on one small device, in minutes.
+r"""hale: a strong knowledge graph embedding on one small device, in minutes.
 
 The data's way through the package::
 
     train.txt -> KnowledgeGraph -> queries (entity, relation) -> query vector
               -> distance to entities -> activation -> score -> loss
-                                                         \\-> ranks -> result.json -> tables
+                                                         \-> ranks -> result.json -> tables
 
 Every triple (head, relation, tail) is two queries, ``(head, relation) -> tail`` and
 ``(tail, relation + R) -> head``; there is only ``(entity, relation) -> entity`` anywhere.
