@@ -1,0 +1,107 @@
+"""Knowledge graphs: named entities and relations, and three splits of triples."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hale.tsv import SPLITS, DatasetError, Unseen, read_splits
+
+
+@dataclass(frozen=True, eq=False)
+class KnowledgeGraph:
+    """Names, whose positions are the ids, and int64 triples (head, relation, tail) of shape (T, 3).
+
+    Raises:
+        DatasetError: a name occurs twice, or a split is empty, of another shape or dtype, or holds
+            an id that has no name.
+    """
+
+    name: str
+    entities: tuple[str, ...]
+    relations: tuple[str, ...]
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+    def __post_init__(self) -> None:
+        for kind, names in (("entity", self.entities), ("relation", self.relations)):
+            if len(set(names)) < len(names):
+                raise DatasetError(f"{self.name}: two {kind} names are equal")
+        bound_3 = torch.tensor((self.num_entities, self.num_relations, self.num_entities))
+        for split, triple_T3 in self.splits.items():
+            if triple_T3.dtype != torch.int64 or triple_T3.shape[1:] != (3,):
+                raise DatasetError(
+                    f"{self.name}: {split} must be int64 of shape (T, 3), "
+                    f"got {triple_T3.dtype} of shape {tuple(triple_T3.shape)}"
+                )
+            if len(triple_T3) == 0:
+                raise DatasetError(f"{self.name}: {split} has no triples")
+            if (triple_T3 < 0).any() or (triple_T3 >= bound_3).any():
+                raise DatasetError(f"{self.name}: {split} holds an id that has no name")
+
+    @property
+    def num_entities(self) -> int:
+        """E, over all splits."""
+        return len(self.entities)
+
+    @property
+    def num_relations(self) -> int:
+        """R, without reciprocal relations."""
+        return len(self.relations)
+
+    @property
+    def splits(self) -> dict[str, Tensor]:
+        """``train``, ``valid`` and ``test`` by name."""
+        return {split: getattr(self, split) for split in SPLITS}
+
+    @cached_property
+    def entity_id(self) -> dict[str, int]:
+        """Id of each entity name."""
+        return {name: i for i, name in enumerate(self.entities)}
+
+    @cached_property
+    def relation_id(self) -> dict[str, int]:
+        """Id of each relation name."""
+        return {name: i for i, name in enumerate(self.relations)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over both vocabularies and all splits, in the order of their ids."""
+        digest = hashlib.sha256(json.dumps((self.entities, self.relations)).encode())
+        for triple_T3 in self.splits.values():
+            digest.update(len(triple_T3).to_bytes(8, "little"))
+            digest.update(np.ascontiguousarray(triple_T3.numpy(), dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    @classmethod
+    def read(cls, path: str | Path, unseen: Unseen = "error", name: str | None = None) -> Self:
+        """Read a folder that holds train, valid and test as ``.txt`` or ``.tsv`` (:mod:`hale.tsv`).
+
+        Args:
+            path: the folder.
+            unseen: what to do about a triple of valid or test with an entity or relation that
+                train lacks: ``error``; ``keep`` it, as the protocol of the benchmarks does, with
+                rows that are never trained; or ``drop`` the triple, and log how many.
+            name: what to call the graph; the folder's name if not given.
+
+        Raises:
+            DatasetError: a missing or empty file, or a line that is no triple.
+        """
+        folder = Path(path).expanduser()
+        return cls(name or folder.resolve().name, *read_splits(folder, unseen))
+
+
+def reciprocal(triple_T3: Tensor, num_relations: int) -> Tensor:
+    """Triples, then their reciprocals (t, r + R, h); shape (2T, 3).
+
+    Each row is a query (entity, relation) and an answer of it.
+    """
+    head_T, relation_T, tail_T = triple_T3.unbind(1)
+    return torch.cat((triple_T3, torch.stack((tail_T, relation_T + num_relations, head_T), 1)))
