@@ -1,0 +1,107 @@
+"""Link-prediction metrics as sums per relation, so any split into batches or devices agrees."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from hale.ranking import Ranks
+
+HITS_AT = (1, 3, 10)
+
+
+class RankingMetrics(Metric):
+    """Means over queries of functions of their realistic filtered rank, per relation and direction.
+
+    ==========  ====================================================================================
+    name        mean over queries of
+    ==========  ====================================================================================
+    mrr         1 / rank
+    mr          rank
+    hits@k      whether rank <= k, for k = 1, 3, 10; a half-integer rank is not rounded, so a target
+                tied with one rival at the top has rank 1.5 and is no hit at 1
+    tie_gap     pessimistic - optimistic rank: the number of rivals tied with the target
+    ==========  ====================================================================================
+
+    and ``amri`` = 1 - (mr - 1) / (E[mr] - 1), the adjusted mean rank index of Berrendorf et al.
+    (2020): 1 is perfect, 0 is a random order, whatever the number of candidates; E[mr] is the mean
+    of (candidates + 1) / 2. It is NaN where no query has a rival.
+
+    The state is one sum per relation and quantity, in float64; it adds up over processes.
+
+    Args:
+        num_relations: 2R; relations below R predict tails, the reciprocal ones from R on heads.
+    """
+
+    full_state_update: ClassVar[bool] = False  # type: ignore[misc]
+    higher_is_better: ClassVar[None] = None  # type: ignore[misc]
+    total: Tensor
+
+    def __init__(self, num_relations: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        columns = 5 + len(HITS_AT)
+        zeros = torch.zeros(num_relations, columns, dtype=torch.float64)
+        self.add_state("total", zeros, dist_reduce_fx="sum")
+
+    def update(self, ranks: Ranks, relation_B: Tensor) -> None:
+        """Add the ranks of a batch of queries of these relations."""
+        rank_B = ranks.realistic_B
+        column = [
+            torch.ones_like(rank_B),
+            1 / rank_B,
+            rank_B,
+            (ranks.candidates_B + 1) / 2,
+            ranks.pessimistic_B - ranks.optimistic_B,
+            *(rank_B <= k for k in HITS_AT),
+        ]
+        self.total.index_add_(0, relation_B, torch.stack([c.double() for c in column], 1))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Each metric over all queries (``mrr``) and by direction (``tail/mrr``, ``head/mrr``).
+
+        Raises:
+            ValueError: if no rank was added.
+        """
+        tail, head = self._directions()
+        overall = _means((tail + head).sum(0))
+        if not overall.pop("count"):
+            raise ValueError("no query was ranked: the evaluated split has no triples")
+        for direction, total in (("tail", tail), ("head", head)):
+            means = _means(total.sum(0))
+            overall |= {f"{direction}/{name}": means[name] for name in means if name != "count"}
+        return overall
+
+    def per_relation(self) -> list[dict[str, float]]:
+        """One row per relation that occurs: its id, and ``count`` and metrics as in compute."""
+        with self.sync_context():
+            tail, head = self._directions()
+            table = {
+                **_means(tail + head),
+                **{f"tail/{name}": value for name, value in _means(tail).items()},
+                **{f"head/{name}": value for name, value in _means(head).items()},
+            }
+        columns = {name: value.tolist() for name, value in table.items()}
+        return [
+            {"relation": relation, **{name: column[relation] for name, column in columns.items()}}
+            for relation, count in enumerate(columns["count"])
+            if count
+        ]
+
+    def _directions(self) -> tuple[Tensor, Tensor]:
+        tail, head = self.total.unflatten(0, (2, -1))
+        return tail, head
+
+
+def _means(total: Tensor) -> dict[str, Tensor]:
+    """Metrics from sums whose last axis is the columns of ``RankingMetrics.total``."""
+    count, *sums = total.unbind(-1)
+    mrr, mr, expected, tie_gap, *hits = (s / count for s in sums)
+    return {
+        "count": count,
+        "mrr": mrr,
+        "mr": mr,
+        **{f"hits@{k}": hit for k, hit in zip(HITS_AT, hits, strict=True)},
+        "amri": 1 - (mr - 1) / (expected - 1),
+        "tie_gap": tie_gap,
+    }
