@@ -26,6 +26,9 @@ class QueryIndex:
         answer_T: an answer of each query; repeated triples count once.
         num_entities: E.
         num_relations: 2R.
+
+    Raises:
+        ValueError: no queries, or so many entities and relations that a triple has no int64 id.
     """
 
     def __init__(
@@ -36,6 +39,13 @@ class QueryIndex:
         num_entities: int,
         num_relations: int,
     ) -> None:
+        if len(answer_T) == 0:
+            raise ValueError("an index needs at least one query")
+        if num_entities**2 * num_relations > torch.iinfo(torch.int64).max:
+            raise ValueError(
+                f"{num_entities} entities and {num_relations} relations are too many: "
+                "E * E * 2R must be below 2^63"
+            )
         self.num_entities = num_entities
         self.num_relations = num_relations
         triple_T = self._query_id(entity_T, relation_T) * num_entities + answer_T
@@ -85,24 +95,34 @@ class QueryIndex:
 
 @dataclass(frozen=True)
 class QueryBatch:
-    """Queries with one true answer each, and the index of all their training answers."""
+    """Queries with one true answer each, and the index of all their known answers.
+
+    Known are the answers of training in a training batch, those of all splits in a ranking batch.
+    Only a training batch has a ``generator``, seeded for it alone.
+    """
 
     entity_B: Tensor
     relation_B: Tensor
     target_B: Tensor
     answers: QueryIndex
-    generator: torch.Generator
+    generator: torch.Generator | None = None
 
     def __len__(self) -> int:
         """B."""
         return len(self.entity_B)
 
     def known(self, rows: int) -> Known:
-        """The known training answers of the first ``rows`` queries, targets included."""
+        """The known answers of the first ``rows`` queries, targets included."""
         return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows])
 
     def negatives(self, count: int) -> Tensor:
-        """``entity_BK`` drawn uniformly from all entities with the batch's own generator."""
+        """``entity_BK`` drawn uniformly from all entities with the batch's own generator.
+
+        Raises:
+            ValueError: the batch has no generator.
+        """
+        if self.generator is None:
+            raise ValueError("a ranking batch has no negatives: take one from the training loader")
         return torch.randint(
             self.answers.num_entities,
             (len(self), count),
@@ -111,5 +131,5 @@ class QueryBatch:
         )
 
     def is_answer(self, candidate_BK: Tensor) -> Tensor:
-        """Whether each candidate is a known training answer of its query, ``bool_BK``."""
+        """Whether each candidate is a known answer of its query, ``bool_BK``."""
         return self.answers.contains(self.entity_B, self.relation_B, candidate_BK)
