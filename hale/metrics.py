@@ -32,6 +32,7 @@ class RankingMetrics(Metric):
 
     Args:
         num_relations: 2R; relations below R predict tails, the reciprocal ones from R on heads.
+        **kwargs: of torchmetrics.Metric.
     """
 
     full_state_update: ClassVar[bool] = False  # type: ignore[misc]
@@ -40,6 +41,10 @@ class RankingMetrics(Metric):
 
     def __init__(self, num_relations: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if num_relations < 2 or num_relations % 2:
+            raise ValueError(
+                f"num_relations must count relations and their reciprocals, got {num_relations}"
+            )
         columns = 5 + len(HITS_AT)
         zeros = torch.zeros(num_relations, columns, dtype=torch.float64)
         self.add_state("total", zeros, dist_reduce_fx="sum")
@@ -89,7 +94,7 @@ class RankingMetrics(Metric):
         ]
 
     def _directions(self) -> tuple[Tensor, Tensor]:
-        tail, head = self.total.unflatten(0, (2, -1))
+        tail, head = self.total.chunk(2)
         return tail, head
 
 
