@@ -1,0 +1,116 @@
+"""The one LightningModule: any model, activation, loss and optimizer."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hale.activations import Activation
+from hale.errors import DivergedError
+from hale.losses.base import Loss
+from hale.metrics import RankingMetrics
+from hale.models.base import QueryModel
+from hale.queries import QueryBatch
+from hale.ranking import rank_batch
+from hale.scores import ScoreMatrix
+
+
+def at_logging_step(trainer: pl.Trainer) -> bool:
+    """Whether what happens in this step is logged: every ``log_every_n_steps``."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+    return trainer.global_step % every == 0
+
+
+class LinkPrediction(pl.LightningModule):
+    """Trains a model by a loss on its activated scores, and ranks with the same scores.
+
+    Logs the loss's parts as ``train/*`` every ``log_every_n_steps`` of the trainer, and ranking
+    metrics as ``valid/*`` and ``test/*``. A loss that is not finite raises
+    :class:`~hale.errors.DivergedError` when it is logged.
+
+    Args:
+        model: embeds queries.
+        activation: hardens distances.
+        loss: maps scores of a batch to named scalars.
+        optimizer: makes the optimizer from the parameters.
+    """
+
+    def __init__(
+        self,
+        model: QueryModel,
+        activation: Activation,
+        loss: Loss,
+        optimizer: Callable[[Iterator[nn.Parameter]], Optimizer],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.activation = activation
+        self.loss = loss
+        self.optimizer = optimizer
+        self.valid_metrics = RankingMetrics(model.num_relations)
+        self.test_metrics = RankingMetrics(model.num_relations)
+
+    def forward(self, batch: QueryBatch) -> ScoreMatrix:
+        """The scores of the batch's queries against all entities."""
+        return self.model.scores(batch.entity_B, batch.relation_B, self.activation)
+
+    def loss_parts(self, batch: QueryBatch) -> dict[str, Tensor]:
+        """The loss's named scalars, the model's penalty (if it has one) added to ``loss``."""
+        parts = self.loss(self(batch), batch)
+        penalty = self.model.penalty(batch.entity_B, batch.relation_B, batch.target_B)
+        if penalty is None:
+            return parts
+        return parts | {"loss": parts["loss"] + penalty, "penalty": penalty}
+
+    def training_step(self, batch: QueryBatch, batch_idx: int) -> Tensor:
+        """One step's loss."""
+        parts = self.loss_parts(batch)
+        if at_logging_step(self.trainer):
+            self._log_training(parts)
+        return parts["loss"]
+
+    def _log_training(self, parts: dict[str, Tensor]) -> None:
+        values = {f"train/{name}": float(value.detach()) for name, value in parts.items()}
+        for name, value in values.items():
+            if not torch.isfinite(torch.tensor(value)):
+                raise DivergedError(
+                    f"{name} is {value} at step {self.trainer.global_step}: training diverged; "
+                    "lower optimizer.lr, or bound the distance with activation=hanon"
+                )
+        self.log_dict(values, on_step=True, on_epoch=False, batch_size=1)
+
+    def validation_step(self, batch: QueryBatch, batch_idx: int) -> None:
+        """Rank the batch."""
+        self.valid_metrics.update(rank_batch(self(batch), batch), batch.relation_B)
+
+    def test_step(self, batch: QueryBatch, batch_idx: int) -> None:
+        """Rank the batch."""
+        self.test_metrics.update(rank_batch(self(batch), batch), batch.relation_B)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``valid/*``."""
+        self._log_ranking("valid", self.valid_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/*``."""
+        self._log_ranking("test", self.test_metrics)
+
+    def _log_ranking(self, split: str, metrics: RankingMetrics) -> None:
+        values = {f"{split}/{name}": value.float() for name, value in metrics.compute().items()}
+        metrics.reset()
+        self.log_dict(values)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer over all parameters; its rate is set by the budget's schedule."""
+        return self.optimizer(self.parameters())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the global generator (dropout draws from it)."""
+        checkpoint["rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the state of the global generator back."""
+        torch.set_rng_state(checkpoint["rng_state"])

@@ -1,0 +1,208 @@
+"""One run from its objects to its record: fit to the budget, test the best, write the result."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger
+from rich.console import Console
+
+from hale.baselines import popularity_scores, popularity_table
+from hale.budget import WallClockBudget
+from hale.data import QueryDataModule
+from hale.errors import HaleError
+from hale.evaluation import evaluate
+from hale.metrics import RankingMetrics
+from hale.module import LinkPrediction
+from hale.progress import BudgetBar
+from hale.queries import QueryBatch
+from hale.recording import Curve
+from hale.results import provenance, result_table, write_result
+from hale.scores import ScoreMatrix
+
+LAST_CHECKPOINT = "last.ckpt"
+IDENTITY_KEYS = ("model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed")
+"""What of the config a checkpoint must share with the run that goes on from it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The facts of a run that its objects do not know.
+
+    Args:
+        folder: where everything is written.
+        name: shown name.
+        config: the resolved config.
+        choices: the choice of each config group.
+        monitor: the metric that the best checkpoint maximises.
+        test: rank the test split at the end.
+    """
+
+    folder: Path
+    name: str
+    config: dict[str, Any]
+    choices: dict[str, str]
+    monitor: str
+    test: bool
+
+
+class Identity(pl.Callback):
+    """Refuses a checkpoint of another dataset or other choices.
+
+    Args:
+        dataset: fingerprint of the graph.
+        config: the resolved config; only ``IDENTITY_KEYS`` of it count.
+    """
+
+    def __init__(self, dataset: str, config: dict[str, Any]) -> None:
+        self.identity = {key: config[key] for key in IDENTITY_KEYS} | {"fingerprint": dataset}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the run is."""
+        return self.identity
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare."""
+        for key, value in self.identity.items():
+            if state_dict[key] != value:
+                what = "dataset's content" if key == "fingerprint" else key
+                raise HaleError(
+                    f"the checkpoint was made with another {what} ({state_dict[key]}, now "
+                    f"{value}): use the same, or start in a new folder"
+                )
+
+
+def train(
+    run: Run,
+    module: LinkPrediction,
+    data: QueryDataModule,
+    budget: WallClockBudget,
+    make_trainer: Callable[..., pl.Trainer],
+    logger: Logger | None = None,
+) -> float:
+    """Train to the budget, test the best checkpoint and write ``result.json``.
+
+    Goes on from the folder's last checkpoint where there is one. Beside the result the folder gets
+    ``curve.csv`` (one row per validation), ``csv/`` (everything logged) and ``checkpoints/``.
+
+    Returns:
+        The best value of ``run.monitor``.
+
+    Raises:
+        HaleError: the run diverged, or the folder's checkpoint is of another run.
+    """
+    started = time.perf_counter()
+    console = Console()
+    best = ModelCheckpoint(
+        dirpath=run.folder / "checkpoints",
+        filename="best",
+        monitor=run.monitor,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    curve = Curve(run.folder / "curve.csv", budget)
+    identity = Identity(data.graph.fingerprint, run.config)
+    callbacks = [identity, budget, curve, BudgetBar(budget, console), best]
+    loggers = [CSVLogger(run.folder, name="csv"), *([logger] if logger else [])]
+    trainer = make_trainer(
+        callbacks=callbacks, logger=loggers, default_root_dir=run.folder, max_epochs=-1,
+        check_val_every_n_epoch=None, num_sanity_val_steps=0, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    last = run.folder / "checkpoints" / LAST_CHECKPOINT
+    status = "failed"
+    try:
+        baselines = _baselines(module, data) if run.test else {}
+        _say(console, run, module, data, resumed=last.exists())
+        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
+        valid = max(curve.rows, key=lambda row: row[run.monitor])
+        metrics = {name: value for name, value in valid.items() if name.startswith("valid/")}
+        if run.test:
+            trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
+            metrics |= {
+                name: float(value)
+                for name, value in trainer.callback_metrics.items()
+                if name.startswith("test/")
+            }
+        status = "success"
+    finally:
+        if trainer.is_global_zero:
+            for each in loggers:
+                each.finalize(status)
+    record = (
+        metrics
+        | {f"{name}/{key}": value for name, m in baselines.items() for key, value in m.items()}
+        | {
+            "train_seconds": budget.train_seconds,
+            "warm_up_seconds": budget.warm_up_seconds,
+            "total_seconds": time.perf_counter() - started,
+            "steps": budget.steps_done,
+            "best_step": int(valid["step"]),
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "name": run.name,
+            "choices": run.choices,
+            "config": run.config,
+            "seed": run.config["seed"],
+            "dataset_fingerprint": data.graph.fingerprint,
+        }
+        | provenance(module.device)
+    )
+    if trainer.is_global_zero:
+        write_result(run.folder, record)
+        _report(console, run, record, baselines)
+    return float(metrics[run.monitor])
+
+
+def _baselines(module: LinkPrediction, data: QueryDataModule) -> dict[str, dict[str, float]]:
+    """Test metrics of the untrained model and of answering with a relation's commonest answers."""
+    data.setup("test")
+    batches = data.test_dataloader()
+    _, relation_T, answer_T = data.train_query_T3.unbind(1)
+    count_ER = popularity_table(relation_T, answer_T, data.num_entities, data.num_relations)
+    scorers: dict[str, Callable[[QueryBatch], ScoreMatrix]] = {
+        "untrained": module,
+        "popularity": lambda batch: popularity_scores(count_ER, batch.relation_B),
+    }
+    return {
+        name: evaluate(score, batches, RankingMetrics(data.num_relations))
+        for name, score in scorers.items()
+    }
+
+
+def _say(
+    console: Console, run: Run, module: LinkPrediction, data: QueryDataModule, resumed: bool
+) -> None:
+    graph = data.graph
+    console.print(
+        f"{'Going on with' if resumed else 'Training'} {run.choices.get('model')} by "
+        f"{run.choices.get('loss')} ({run.choices.get('activation')}) on {graph.name}: "
+        f"{graph.num_entities} entities, {graph.num_relations} relations, "
+        f"{len(graph.train)} training triples; {torch.get_num_threads()} threads; {run.folder}",
+        soft_wrap=True,
+    )
+
+
+def _report(
+    console: Console,
+    run: Run,
+    record: dict[str, Any],
+    baselines: dict[str, dict[str, float]],
+) -> None:
+    rows = {
+        split: {
+            name.removeprefix(f"{split}/"): value
+            for name, value in record.items()
+            if name.startswith(f"{split}/")
+        }
+        for split in ("valid", "test")
+        if f"{split}/mrr" in record
+    }
+    rows |= {f"test, {name}": metrics for name, metrics in baselines.items()}
+    console.print(result_table(f"{run.name} ({record['train_seconds']:.1f} s of training)", rows))
+    console.print(f"{run.folder / 'result.json'}", soft_wrap=True)
