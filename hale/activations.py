@@ -6,7 +6,8 @@ taking part in training.
 
 An activation is a frozen dataclass: a pure function with named parameters, comparable and
 printable. ``nonnegative`` says that it is defined for distances >= 0 only, so it does not serve
-comparators whose distance may be negative (the negative dot product).
+comparators whose distance may be negative (the negative dot product). ``positive`` says that its
+values are above 0 even there, so that a loss may square them.
 
 Source: Wang et al., "Swift and Sure" (WWW'22), section 3.2 and figure 1.
 """
@@ -26,6 +27,10 @@ class Activation(Protocol):
     def nonnegative(self) -> bool:
         """Whether it is defined for distances >= 0 only."""
 
+    @property
+    def positive(self) -> bool:
+        """Whether its values are above 0 for every distance, negative ones too."""
+
     def __call__(self, distance: Tensor) -> Tensor:
         """Harden ``distance``; any shape and floating dtype."""
 
@@ -41,6 +46,7 @@ class Identity:
     """h(x) = x: no hardness."""
 
     nonnegative: ClassVar[bool] = False
+    positive: ClassVar[bool] = False
 
     def __call__(self, distance: Tensor) -> Tensor:
         """Return ``distance`` itself."""
@@ -53,6 +59,7 @@ class Temperature:
 
     temperature: float = 0.5
     nonnegative: ClassVar[bool] = False
+    positive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _positive(temperature=self.temperature)
@@ -69,6 +76,7 @@ class Hanon:
     beta: float = 3.0
     gamma: float = 10.0
     nonnegative: ClassVar[bool] = False
+    positive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _positive(beta=self.beta, gamma=self.gamma)
@@ -85,6 +93,7 @@ class Halin:
     beta: float = 10.0
     gamma: float = 10.0
     nonnegative: ClassVar[bool] = False
+    positive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _positive(beta=self.beta, gamma=self.gamma)
@@ -109,6 +118,7 @@ class XExp:
 
     limit: float = 20.0
     nonnegative: ClassVar[bool] = True
+    positive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _positive(limit=self.limit)
@@ -127,6 +137,7 @@ class Artanh:
     """
 
     nonnegative: ClassVar[bool] = True
+    positive: ClassVar[bool] = False
 
     def __call__(self, distance: Tensor) -> Tensor:
         """Evaluate ln(1 + 2x)."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,13 +40,14 @@ class ScoreMatrix:
     def at(self, entity_BK: Tensor) -> Tensor:
         """Scores of chosen entities, ``score_BK``; differentiable."""
         entity_BKD = F.embedding(entity_BK, self.entity_ED)
-        query_B1D = self.query_BD[:, None, :]
-        distance_BK = self.comparator(
-            (query_B1D * entity_BKD).sum(-1),
-            query_B1D.square().sum(-1),
-            entity_BKD.square().sum(-1),
-            self.scale_B[:, None],
-        )
+        if entity_BK.numel() < len(self.entity_ED):
+            dot_BK = torch.linalg.vecdot(self.query_BD[:, None], entity_BKD)
+            entity_sq_BK = torch.linalg.vecdot(entity_BKD, entity_BKD)
+        else:  # a batched product, and each entity squared once: no further B x K x D
+            dot_BK = torch.bmm(entity_BKD, self.query_BD[:, :, None]).squeeze(2)
+            entity_sq_BK = self.entity_ED.square().sum(1)[entity_BK]
+        query_sq_B1 = self.query_BD.square().sum(1, keepdim=True)
+        distance_BK = self.comparator(dot_BK, query_sq_B1, entity_sq_BK, self.scale_B[:, None])
         return -self.activation(distance_BK)
 
     def logsumexp(self, known: Known | None = None) -> Tensor:

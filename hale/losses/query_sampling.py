@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hale.losses.arguments import require_positive
 from hale.queries import QueryBatch
 from hale.scores import ScoreMatrix
 
@@ -15,7 +16,8 @@ class QuerySampling:
 
     ``L = mean_B h(x_p)^2 + weight * mean_N LSE_E(-h(x_E))`` with ``square`` (Eq. 9), and
     ``mean_B h(x_p)`` in its place without (Eq. 5). Eq. 9 prints ``-f^2``, which would push
-    positives apart; the text below it asks for plus.
+    positives apart; the text below it asks for plus. With alpha 1, weight 1 and no square it is
+    the cross-entropy over all entities (AllNeg, Eq. 2).
 
     Args:
         alpha: share of the batch's queries whose scores over all entities are pushed down; the
@@ -34,8 +36,12 @@ class QuerySampling:
     def __post_init__(self) -> None:
         if not 0 < self.alpha <= 1:
             raise ValueError(f"loss.alpha must be in (0, 1], got {self.alpha}")
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise ValueError(f"loss.weight must be a finite number above 0, got {self.weight}")
+        require_positive("weight", self.weight)
+
+    @property
+    def nonnegative(self) -> bool:
+        """Squares want activated distances >= 0."""
+        return self.square
 
     def __call__(self, scores: ScoreMatrix, batch: QueryBatch) -> dict[str, Tensor]:
         """``loss``, ``alignment`` and ``uniformity``, each a scalar."""

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hale.activations import Activation
 from hale.comparators import Comparator, SquaredEuclidean
+from hale.scores import ScoreMatrix
 
 SOFTPLUS_ONE = 0.5413248546129181
 """softplus(SOFTPLUS_ONE) = 1: where positive parameters start."""
@@ -72,6 +74,13 @@ class QueryModel(nn.Module, ABC):
     @abstractmethod
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """The query vectors Phi(e, r), ``query_BD``."""
+
+    def scores(self, entity_B: Tensor, relation_B: Tensor, activation: Activation) -> ScoreMatrix:
+        """The scores of queries against all entities."""
+        return ScoreMatrix(
+            self.query(entity_B, relation_B), self.scale(relation_B), self.candidates_ED,
+            self.comparator, activation,
+        )  # fmt: skip
 
     def normal(self, rows: int, columns: int) -> nn.Parameter:
         """A (rows, columns) parameter drawn with the model's ``init_std``."""
