@@ -75,6 +75,10 @@ class QueryModel(nn.Module, ABC):
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """The query vectors Phi(e, r), ``query_BD``."""
 
+    def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
+        """The weighted regularisation of a batch's triples, a scalar added to the loss, if any."""
+        return None
+
     def scores(self, entity_B: Tensor, relation_B: Tensor, activation: Activation) -> ScoreMatrix:
         """The scores of queries against all entities."""
         return ScoreMatrix(
