@@ -1,6 +1,6 @@
 """Link-prediction metrics as sums per relation, so any split into batches or devices agrees."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,15 +32,14 @@ class RankingMetrics(Metric):
 
     Args:
         num_relations: 2R; relations below R predict tails, the reciprocal ones from R on heads.
-        **kwargs: of torchmetrics.Metric.
     """
 
     full_state_update: ClassVar[bool] = False  # type: ignore[misc]
     higher_is_better: ClassVar[None] = None  # type: ignore[misc]
     total: Tensor
 
-    def __init__(self, num_relations: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, num_relations: int) -> None:
+        super().__init__()
         if num_relations < 2 or num_relations % 2:
             raise ValueError(
                 f"num_relations must count relations and their reciprocals, got {num_relations}"

@@ -120,6 +120,7 @@ def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
     dtype = torch.promote_types(scores.query_BD.dtype, torch.float32)
     query_BD, entity_ED = scores.query_BD.to(dtype), scores.entity_ED.to(dtype)
     scale_B1 = scores.scale_B.to(dtype)[:, None]
+    _require_finite(scale_B1)  # where it divides, infinity would pass as distance 0
     query_sq_B1 = query_BD.square().sum(1, keepdim=True)
     entity_sq_E = entity_ED.square().sum(1)
     row_bytes = len(entity_ED) * dtype.itemsize
@@ -159,11 +160,11 @@ def _require_finite(distance: Tensor) -> None:
 
 def _by_row(known: Known) -> Known:
     """The pairs sorted by row, as QueryIndex yields them."""
-    row_P, entity_P = known
-    if (row_P[1:] >= row_P[:-1]).all():
-        return known
-    row_P, order_P = row_P.sort()
-    return Known(row_P, entity_P[order_P])
+    row_P, entity_P = (part.contiguous() for part in known)
+    if (row_P[1:] < row_P[:-1]).any():
+        row_P, order_P = row_P.sort()
+        entity_P = entity_P[order_P]
+    return Known(row_P, entity_P)
 
 
 def _pairs_of(known: Known, rows: slice) -> Known:

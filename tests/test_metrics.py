@@ -1,0 +1,195 @@
+import math
+import multiprocessing
+
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hale.activations import Identity
+from hale.baselines import popularity_scores, popularity_table
+from hale.comparators import SquaredEuclidean
+from hale.metrics import RankingMetrics
+from hale.queries import Known, QueryBatch, QueryIndex
+from hale.ranking import Ranks, filtered_ranks, rank_batch
+from hale.scores import ScoreMatrix
+
+
+def make_ranks(optimistic, tied=None, candidates=None):
+    optimistic_B = torch.tensor(optimistic)
+    tied_B = torch.zeros_like(optimistic_B) if tied is None else torch.tensor(tied)
+    candidates_B = torch.full_like(optimistic_B, 1000) if candidates is None else candidates
+    return Ranks(optimistic_B, optimistic_B + tied_B, torch.as_tensor(candidates_B))
+
+
+def metrics_of(ranks, relation, num_relations=4):
+    metrics = RankingMetrics(num_relations)
+    metrics.update(ranks, torch.tensor(relation))
+    return metrics
+
+
+def as_floats(values):
+    return {name: float(value) for name, value in values.items()}
+
+
+def test_the_metrics_are_those_of_their_formulas():
+    """Realistic ranks 1, 1.5, 3, 10.5; the last two queries predict heads."""
+    ranks = make_ranks([1, 1, 3, 10], [0, 1, 0, 1], [11, 11, 21, 5])
+    values = as_floats(metrics_of(ranks, [0, 1, 2, 3]).compute())
+    assert values == pytest.approx(
+        {
+            "mrr": (1 + 1 / 1.5 + 1 / 3 + 1 / 10.5) / 4,
+            "mr": 4,
+            "hits@1": 1 / 4,
+            "hits@3": 3 / 4,
+            "hits@10": 3 / 4,
+            "amri": 1 - 3 / ((6 + 6 + 11 + 3) / 4 - 1),
+            "tie_gap": 0.5,
+            "tail/mrr": (1 + 1 / 1.5) / 2,
+            "tail/mr": 1.25,
+            "tail/hits@1": 0.5,
+            "tail/hits@3": 1,
+            "tail/hits@10": 1,
+            "tail/amri": 1 - 0.25 / 5,
+            "tail/tie_gap": 0.5,
+            "head/mrr": (1 / 3 + 1 / 10.5) / 2,
+            "head/mr": 6.75,
+            "head/hits@1": 0,
+            "head/hits@3": 0.5,
+            "head/hits@10": 0.5,
+            "head/amri": 1 - 5.75 / 6,
+            "head/tie_gap": 0.5,
+        },
+        rel=1e-15,
+    )
+
+
+def test_rows_per_relation_hold_both_directions():
+    ranks = make_ranks([1, 2, 4, 4])
+    rows = metrics_of(ranks, [1, 1, 4, 5], num_relations=6).per_relation()
+    assert [row["relation"] for row in rows] == [1, 2]
+    first, second = rows
+    assert (first["count"], first["tail/count"], first["head/count"]) == (3, 2, 1)
+    assert first["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 4) / 3)
+    assert first["tail/mrr"] == pytest.approx(3 / 4)
+    assert first["head/mrr"] == pytest.approx(1 / 4)
+    assert (second["head/mr"], second["head/hits@3"], second["head/hits@10"]) == (4, 0, 1)
+    assert second["tail/count"] == 0
+    assert math.isnan(second["tail/mrr"])
+
+
+def test_perfect_ranks_are_one_everywhere():
+    values = as_floats(metrics_of(make_ranks([1] * 4), [0, 1, 2, 3]).compute())
+    gaps = {name for name in values if name.endswith("tie_gap")}
+    assert {values[name] for name in gaps} == {0}
+    assert {value for name, value in values.items() if name not in gaps} == {1}
+
+
+def test_the_adjusted_index_of_a_random_scorer_is_near_zero():
+    generator = torch.Generator().manual_seed(5)
+    query_BD, entity_ED = (torch.randn(n, 8, generator=generator) for n in (4000, 300))
+    scores = ScoreMatrix(query_BD, torch.ones(4000), entity_ED, SquaredEuclidean(), Identity())
+    target_B = torch.randint(300, (4000,), generator=generator)
+    known = Known(torch.arange(4000), torch.randint(300, (4000,), generator=generator))
+    metrics = RankingMetrics(2)
+    metrics.update(filtered_ranks(scores, target_B, known), torch.arange(4000) % 2)
+    assert abs(float(metrics.compute()["amri"])) < 4 / math.sqrt(3 * 4000)
+
+
+rank_lists = st.lists(
+    st.tuples(st.integers(1, 50), st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=30
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(rank_lists, st.data())
+def test_any_split_into_batches_gives_the_same(queries, data):
+    ranks = make_ranks([q[0] for q in queries], [q[1] for q in queries])
+    relation_B = torch.tensor([q[2] for q in queries])
+    whole, parts = RankingMetrics(6), RankingMetrics(6)
+    whole.update(ranks, relation_B)
+    cut = data.draw(st.integers(0, len(queries)))
+    for part in (slice(cut), slice(cut, None)):
+        parts.update(
+            Ranks(ranks.optimistic_B[part], ranks.pessimistic_B[part], ranks.candidates_B[part]),
+            relation_B[part],
+        )
+    assert as_floats(parts.compute()) == pytest.approx(
+        as_floats(whole.compute()), rel=1e-12, nan_ok=True
+    )
+
+
+@settings(deadline=None, max_examples=30)
+@given(rank_lists, st.data())
+def test_a_better_rank_makes_no_metric_worse(queries, data):
+    optimistic = [q[0] + 1 for q in queries]
+    relation = [q[2] for q in queries]
+    before = metrics_of(make_ranks(optimistic), relation, 6).compute()
+    optimistic[data.draw(st.integers(0, len(queries) - 1))] -= 1
+    after = metrics_of(make_ranks(optimistic), relation, 6).compute()
+    assert after["mrr"] > before["mrr"]
+    assert after["amri"] > before["amri"]
+    assert after["mr"] < before["mr"]
+    assert all(after[f"hits@{k}"] >= before[f"hits@{k}"] for k in (1, 3, 10))
+
+
+def test_no_ranks_have_no_metrics():
+    metrics = metrics_of(make_ranks([1]), [0])
+    metrics.reset()
+    with (
+        pytest.warns(UserWarning, match="before the ``update``"),
+        pytest.raises(ValueError, match="no query was ranked"),
+    ):
+        metrics.compute()
+
+
+@pytest.mark.parametrize("num_relations", [0, 3])
+def test_relations_without_their_reciprocals_are_refused(num_relations):
+    with pytest.raises(ValueError, match="reciprocals"):
+        RankingMetrics(num_relations)
+
+
+def _rank_a_half(process, store, results):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=process, world_size=2)
+    ranks, relation = ([1, 5, 2], [0, 1, 2]) if process == 0 else ([8], [3])
+    metrics = metrics_of(make_ranks(ranks), relation)
+    results.put((as_floats(metrics.compute()), metrics.per_relation(), metrics.total.sum().item()))
+    dist.destroy_process_group()
+
+
+def test_two_processes_agree_with_one(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [
+        context.Process(target=_rank_a_half, args=(n, tmp_path / "store", results))
+        for n in range(2)
+    ]
+    for process in processes:
+        process.start()
+    answers = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    whole = metrics_of(make_ranks([1, 5, 2, 8]), [0, 1, 2, 3])
+    for values, rows, _ in answers:
+        assert values == as_floats(whole.compute())
+        assert rows == whole.per_relation()
+    assert sum(local for *_, local in answers) == whole.total.sum().item()
+
+
+def test_popularity_ranks_by_training_counts():
+    """Relation 0 was answered by entity 2 twice and by 1 once; relation 1 by nothing."""
+    count_ER = popularity_table(
+        torch.tensor([0, 0, 0, 3]), torch.tensor([2, 2, 1, 0]), num_entities=5, num_relations=4
+    )
+    assert count_ER[:, 0].tolist() == [0, 1, 2, 0, 0]
+    entity_B, relation_B = torch.tensor([4, 4, 4, 4]), torch.tensor([0, 0, 0, 1])
+    target_B = torch.tensor([2, 1, 3, 3])
+    index = QueryIndex(
+        torch.tensor([4, 4]), torch.tensor([0, 0]), torch.tensor([2, 3]), 5, num_relations=4
+    )
+    scores = popularity_scores(count_ER, relation_B)
+    ranks = rank_batch(scores, QueryBatch(entity_B, relation_B, target_B, index))
+    assert ranks.realistic_B.tolist() == [1, 1, 3, 3]
+    assert ranks.candidates_B.tolist() == [4, 3, 4, 5]
