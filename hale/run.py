@@ -91,10 +91,9 @@ def run(cfg: DictConfig) -> float:
     import torch
 
     from hale.data import QueryDataModule
+    from hale.losses.base import require_compatible
     from hale.module import LinkPrediction
     from hale.results import read_result
-
-    # from hale.scores import require_compatible
     from hale.training import Run, train
 
     _quieten()
@@ -112,7 +111,7 @@ def run(cfg: DictConfig) -> float:
     loss = build(cfg.loss)
     graph = build(cfg.dataset)
     model = build(cfg.model, num_entities=graph.num_entities, num_relations=2 * graph.num_relations)
-    #    require_compatible(model.comparator, activation, loss)
+    require_compatible(model.comparator, activation, loss)
     module = LinkPrediction(model, activation, loss, build(cfg.optimizer))
     data = QueryDataModule(graph, seed=cfg.seed, **cfg.data)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
