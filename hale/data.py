@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from hale.errors import HaleError
 from hale.kg import KnowledgeGraph, reciprocal
 from hale.queries import QueryBatch, QueryIndex
 
@@ -84,10 +85,10 @@ class TrainLoader:
         """Continue from ``state`` at the next iteration.
 
         Raises:
-            ValueError: the state belongs to other data or another batch size.
+            HaleError: the state belongs to other data or another batch size.
         """
         if state["batches"] != self._batches:
-            raise ValueError(
+            raise HaleError(
                 f"the checkpoint's epochs have {state['batches']} batches, this run's have "
                 f"{self._batches}: resume with the same dataset and batch_size"
             )
@@ -144,7 +145,10 @@ class QueryDataModule(pl.LightningDataModule):
         graph: the knowledge graph.
         batch_size: training queries per step, over all processes.
         seed: of the order of training queries and of sampled negatives.
-        ranking_batch_size: validation and test queries per batch.
+        ranking_batch_size: validation and test queries per batch and process.
+
+    Raises:
+        HaleError: a size below 1 or a negative seed.
     """
 
     def __init__(
@@ -153,9 +157,9 @@ class QueryDataModule(pl.LightningDataModule):
         super().__init__()
         for name, value in (("batch_size", batch_size), ("ranking_batch_size", ranking_batch_size)):
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise HaleError(f"{name} must be at least 1, got {value}")
         if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
+            raise HaleError(f"seed must be at least 0, got {seed}")
         self.graph = graph
         self.batch_size = batch_size
         self.seed = seed
@@ -171,6 +175,11 @@ class QueryDataModule(pl.LightningDataModule):
     def num_relations(self) -> int:
         """2R: the relations of queries, reciprocal ones included."""
         return 2 * self.graph.num_relations
+
+    @property
+    def train_query_T3(self) -> Tensor:
+        """Training queries (entity, relation) and their answers, on the device."""
+        return self._query_T3["train"]
 
     def setup(self, stage: str | None = None) -> None:
         """Put queries and indices on the device, unless they are there."""

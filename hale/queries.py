@@ -49,7 +49,7 @@ class QueryIndex:
         self.num_entities = num_entities
         self.num_relations = num_relations
         triple_T = self._query_id(entity_T, relation_T) * num_entities + answer_T
-        self._triple_T = torch.unique(triple_T)  # sorted: by query, then by answer
+        self._triple_T: Tensor = torch.unique(triple_T)  # sorted: by query, then by answer
         self._answer_T = self._triple_T % num_entities
         query_T = self._triple_T // num_entities
         self._query_Q, count_Q = torch.unique_consecutive(query_T, return_counts=True)

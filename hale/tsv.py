@@ -10,13 +10,15 @@ occurs in two splits stays in both; a warning is logged in either case.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hale.errors import HaleError
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".txt", ".tsv")
@@ -29,7 +31,7 @@ Unseen = Literal["error", "keep", "drop"]
 Triple = tuple[int, int, int]
 
 
-class DatasetError(ValueError):
+class DatasetError(HaleError):
     """A dataset that cannot be used; one line says what, where, and how to mend it."""
 
 
@@ -63,8 +65,22 @@ def read_splits(folder: Path, unseen: Unseen) -> Splits:
     for i, j in ((0, 1), (0, 2), (1, 2)):
         if shared := len(splits[i].keys() & splits[j].keys()):
             log.warning("%d triples of %s are also in %s", shared, files[j], files[i].name)
-    triples = (torch.from_numpy(np.array(list(split), np.int64)) for split in splits)
-    return Splits(entities.names(), relations.names(), *triples)
+    return Splits(entities.names(), relations.names(), *(_tensor(split) for split in splits))
+
+
+def read_triples(path: Path, entities: Iterable[str], relations: Iterable[str]) -> Tensor:
+    """Read one file whose names are all known; int64 of shape (T, 3).
+
+    Raises:
+        DatasetError: a line that is no triple of known names.
+    """
+    vocabularies = _Vocabulary.of(entities), _Vocabulary.of(relations)
+    known = (len(vocabularies[0]), len(vocabularies[1]))
+    return _tensor(_read_file(path, *vocabularies, "error", known))
+
+
+def _tensor(triples: Iterable[Triple]) -> Tensor:
+    return torch.from_numpy(np.array(list(triples), np.int64))
 
 
 class _Vocabulary(dict[bytes, int]):
@@ -81,6 +97,10 @@ class _Vocabulary(dict[bytes, int]):
             raise ValueError("not UTF-8: convert the file") from None
         self[name] = len(self)
         return self[name]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Self:
+        return cls((name.encode(), i) for i, name in enumerate(names))
 
     def names(self) -> tuple[str, ...]:
         return tuple(name.decode() for name in self)
