@@ -1,14 +1,45 @@
-"""Pure geometric functions on vectors of even dimension; pairs (2i, 2i+1) are one plane."""
+"""Pure geometric functions on vectors of even dimension; pairs (2i, 2i+1) are one plane.
+
+The Poincare ball of curvature -c has radius 1/sqrt(c). ``c_B1`` holds one curvature per row. Points
+are kept off the ball's edge by a margin that the dtype can resolve (``project_to_ball``), so that
+every function here is finite, with finite gradients, for any input.
+
+Sources: Chami et al., "Low-Dimensional Hyperbolic Knowledge Graph Embeddings" (ACL 2020); Ganea et
+al., "Hyperbolic Neural Networks" (NeurIPS 2018).
+"""
 
 import torch
 from torch import Tensor
 
+TINY = 1e-15
+
 
 def givens_rotate(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
     """Rotate each plane of ``vector_BD`` by its angle in radians; H = D/2 (RotatE, RotE)."""
-    first, second = vector_BD.unflatten(-1, (-1, 2)).unbind(-1)
+    first, second = _planes(vector_BD)
     cos, sin = angle_BH.cos(), angle_BH.sin()
     return torch.stack((cos * first - sin * second, sin * first + cos * second), -1).flatten(-2)
+
+
+def givens_reflect(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
+    """Reflect each plane of ``vector_BD`` in the line at half its angle, in radians (RefH)."""
+    first, second = _planes(vector_BD)
+    cos, sin = angle_BH.cos(), angle_BH.sin()
+    return torch.stack((cos * first + sin * second, sin * first - cos * second), -1).flatten(-2)
+
+
+def complex_multiply(x_BD: Tensor, y_BD: Tensor) -> Tensor:
+    """Elementwise product of complex vectors, each plane being (real, imaginary) (ComplEx)."""
+    x_real, x_imag = _planes(x_BD)
+    y_real, y_imag = _planes(y_BD)
+    real, imag = x_real * y_real - x_imag * y_imag, x_real * y_imag + x_imag * y_real
+    return torch.stack((real, imag), -1).flatten(-2)
+
+
+def complex_modulus(x_BD: Tensor) -> Tensor:
+    """Modulus of each plane, ``modulus_BH``; its gradient at 0 is 0."""
+    modulus_BH: Tensor = torch.linalg.vector_norm(torch.stack(_planes(x_BD)), dim=0)
+    return modulus_BH
 
 
 def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e-2) -> Tensor:
@@ -20,3 +51,48 @@ def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e
     denominator = 1 + (x_BD * y_BD).sum(-1, keepdim=True)
     sign = torch.where(denominator < 0, -1.0, 1.0).to(denominator.dtype)
     return alpha_B1 * (x_BD + y_BD) / (sign * denominator.abs().clamp(min=guard))
+
+
+def project_to_ball(x_BD: Tensor, c_B1: Tensor) -> Tensor:
+    """Pull points on or past the edge to norm ``(1 - margin) / sqrt(c)``; others stay.
+
+    The margin is 4e-3 in float32 and coarser types, 1e-5 in float64.
+    """
+    margin = 1e-5 if x_BD.dtype == torch.float64 else 4e-3
+    limit_B1 = (1 - margin) / c_B1.sqrt()
+    norm_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)
+    return x_BD * (limit_B1 / torch.maximum(norm_B1, limit_B1))
+
+
+def exp0(tangent_BD: Tensor, c_B1: Tensor) -> Tensor:
+    """Exponential map at the origin, ``tanh(sqrt(c)|v|) v / (sqrt(c)|v|)``, projected."""
+    length_B1 = _scaled_norm(tangent_BD, c_B1)
+    return project_to_ball(tangent_BD * (length_B1.tanh() / length_B1), c_B1)
+
+
+def log0(point_BD: Tensor, c_B1: Tensor) -> Tensor:
+    """Logarithmic map at the origin, the inverse of :func:`exp0`, of points in the ball."""
+    point_BD = project_to_ball(point_BD, c_B1)
+    length_B1 = _scaled_norm(point_BD, c_B1)
+    return point_BD * (length_B1.atanh() / length_B1)
+
+
+def mobius_add(x_BD: Tensor, y_BD: Tensor, c_B1: Tensor) -> Tensor:
+    """Moebius addition of points in the ball, x (+) y, projected; it does not commute."""
+    dot_B1 = (x_BD * y_BD).sum(-1, keepdim=True)
+    x_sq_B1, y_sq_B1 = (z.square().sum(-1, keepdim=True) for z in (x_BD, y_BD))
+    along_x_B1 = 1 + 2 * c_B1 * dot_B1 + c_B1 * y_sq_B1
+    along_y_B1 = 1 - c_B1 * x_sq_B1
+    denominator_B1 = 1 + 2 * c_B1 * dot_B1 + c_B1.square() * x_sq_B1 * y_sq_B1
+    sum_BD = (along_x_B1 * x_BD + along_y_B1 * y_BD) / denominator_B1.clamp(min=TINY)
+    return project_to_ball(sum_BD, c_B1)
+
+
+def _planes(x_BD: Tensor) -> tuple[Tensor, Tensor]:
+    first_BH, second_BH = x_BD.reshape(*x_BD.shape[:-1], -1, 2).unbind(-1)
+    return first_BH, second_BH
+
+
+def _scaled_norm(x_BD: Tensor, c_B1: Tensor) -> Tensor:
+    norm_B1: Tensor = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)
+    return (c_B1.sqrt() * norm_B1).clamp(min=TINY)

@@ -100,5 +100,11 @@ def require_even(dim: int, model: str) -> None:
     """Raise ValueError unless ``dim`` splits into planes."""
     if dim % 2:
         raise ValueError(
-            f"model.dim must be even for {model}, which rotates pairs of coordinates, got {dim}"
+            f"model.dim must be even for {model}, whose coordinates come in pairs, got {dim}"
         )
+
+
+def require_weight(name: str, value: float) -> None:
+    """Raise ValueError unless ``value`` is a finite number of at least 0."""
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"model.{name} must be a finite number of at least 0, got {value}")

@@ -1,0 +1,134 @@
+"""Bilinear models, score e^T M_r e': RESCAL, ComplEx and the dot-product DistMult.
+
+Their relations have a scale of their own, so there is no c_r.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hale.comparators import Comparator, NegativeDot
+from hale.geometry import complex_modulus, complex_multiply
+from hale.models.base import QueryModel, require_even, require_weight
+from hale.regularizers import f2, n3
+
+
+class RESCAL(QueryModel):
+    """Phi(e, r) = e^T M_r with a full matrix for each relation (Nickel et al., ICML 2011).
+
+    Args:
+        num_entities: E, rows of the entity table.
+        num_relations: 2R, the relations of the graph and their reciprocals.
+        dim: D, real numbers per entity; a relation has D^2.
+        f2: weight of the squared Frobenius norms of a batch's factors.
+        init_std: standard deviation of initial values; 1 / sqrt(2 dim) if not given.
+    """
+
+    comparator: ClassVar[Comparator] = NegativeDot()
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        f2: float = 0.0,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__(num_entities, num_relations, dim, False, init_std)
+        require_weight("f2", f2)
+        self.f2 = f2
+        self.relation = self.normal(num_relations, dim * dim)
+
+    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+        """Multiply by the relation's matrix."""
+        matrix_BDD = F.embedding(relation_B, self.relation).view(-1, self.dim, self.dim)
+        return torch.bmm(self.entity_at(entity_B)[:, None], matrix_BDD).squeeze(1)
+
+    def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
+        """Weighted squared Frobenius norms."""
+        if not self.f2:
+            return None
+        relation_BX = F.embedding(relation_B, self.relation)
+        return self.f2 * f2(self.entity_at(entity_B), relation_BX, self.entity_at(target_B))
+
+
+class DistMultDot(QueryModel):
+    """Phi(e, r) = e * r, elementwise, compared by dot product (Yang et al., ICLR 2015).
+
+    Args:
+        num_entities: E, rows of the entity table.
+        num_relations: 2R, the relations of the graph and their reciprocals.
+        dim: D, real numbers per entity.
+        n3: weight of the nuclear 3-norm of a batch's factors (Lacroix et al., ICML 2018).
+        init_std: standard deviation of initial values; 1 / sqrt(2 dim) if not given.
+    """
+
+    comparator: ClassVar[Comparator] = NegativeDot()
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        n3: float = 0.05,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__(num_entities, num_relations, dim, False, init_std)
+        require_weight("n3", n3)
+        self.n3 = n3
+        self.relation = self.normal(num_relations, dim)
+
+    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+        """Multiply elementwise."""
+        return self.entity_at(entity_B) * F.embedding(relation_B, self.relation)
+
+    def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
+        """Weighted nuclear 3-norm."""
+        if not self.n3:
+            return None
+        relation_BD = F.embedding(relation_B, self.relation)
+        return self.n3 * n3(self.entity_at(entity_B), relation_BD, self.entity_at(target_B))
+
+
+class ComplEx(QueryModel):
+    """Phi(e, r) = e * r over complex numbers, so the score is Re <e, r, conj e'>.
+
+    Source: Trouillon et al. (ICML 2016), trained as Lacroix et al. (ICML 2018) do.
+
+    Args:
+        num_entities: E, rows of the entity table.
+        num_relations: 2R, the relations of the graph and their reciprocals.
+        dim: D, real numbers per entity: D/2 complex ones.
+        n3: weight of the nuclear 3-norm of a batch's factors.
+        init_std: standard deviation of initial values; 1 / sqrt(2 dim) if not given.
+    """
+
+    comparator: ClassVar[Comparator] = NegativeDot()
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        n3: float = 0.05,
+        init_std: float | None = None,
+    ) -> None:
+        require_even(dim, "ComplEx")
+        super().__init__(num_entities, num_relations, dim, False, init_std)
+        require_weight("n3", n3)
+        self.n3 = n3
+        self.relation = self.normal(num_relations, dim)
+
+    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+        """Multiply as complex numbers."""
+        return complex_multiply(self.entity_at(entity_B), F.embedding(relation_B, self.relation))
+
+    def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
+        """Weighted nuclear 3-norm of the complex factors."""
+        if not self.n3:
+            return None
+        relation_BD = F.embedding(relation_B, self.relation)
+        factors = (self.entity_at(entity_B), relation_BD, self.entity_at(target_B))
+        return self.n3 * n3(*(complex_modulus(factor_BD) for factor_BD in factors))
