@@ -146,6 +146,7 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     warnings.filterwarnings("ignore", r"The number of training batches \(\d+\) is smaller")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")

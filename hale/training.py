@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from hale.recording import Curve
 from hale.results import provenance, result_table, write_result
 from hale.scores import ScoreMatrix
 
-LAST_CHECKPOINT = "last.ckpt"
 IDENTITY_KEYS = ("model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed")
 """What of the config a checkpoint must share with the run that goes on from it."""
 
@@ -98,24 +98,21 @@ def train(
     """
     started = time.perf_counter()
     console = Console()
-    best = ModelCheckpoint(
-        dirpath=run.folder / "checkpoints",
-        filename="best",
-        monitor=run.monitor,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
+    checkpoint = partial(
+        ModelCheckpoint, dirpath=run.folder / "checkpoints", enable_version_counter=False
     )
+    best = checkpoint(filename="best", monitor=run.monitor, mode="max")
+    latest = checkpoint(filename="last")
     curve = Curve(run.folder / "curve.csv", budget)
     identity = Identity(data.graph.fingerprint, run.config)
-    callbacks = [identity, budget, curve, BudgetBar(budget, console), best]
+    callbacks = [identity, budget, curve, BudgetBar(budget, console), best, latest]
     loggers = [CSVLogger(run.folder, name="csv"), *([logger] if logger else [])]
     trainer = make_trainer(
         callbacks=callbacks, logger=loggers, default_root_dir=run.folder, max_epochs=-1,
         check_val_every_n_epoch=None, num_sanity_val_steps=0, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
-    last = run.folder / "checkpoints" / LAST_CHECKPOINT
+    last = run.folder / "checkpoints" / "last.ckpt"
     status = "failed"
     try:
         baselines = _baselines(module, data) if run.test else {}
@@ -124,7 +121,10 @@ def train(
         valid = max(curve.rows, key=lambda row: row[run.monitor])
         metrics = {name: value for name, value in valid.items() if name.startswith("valid/")}
         if run.test:
-            trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
+            # weights only: a test by ckpt_path would set the budget back to the checkpoint's
+            weights = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+            module.load_state_dict(weights["state_dict"])
+            trainer.test(module, datamodule=data, verbose=False)
             metrics |= {
                 name: float(value)
                 for name, value in trainer.callback_metrics.items()

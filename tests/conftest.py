@@ -1,0 +1,82 @@
+"""A small graph and a run on it, in one process."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from hale.activations import Hanon
+from hale.budget import WallClockBudget
+from hale.data import QueryDataModule
+from hale.kg import KnowledgeGraph
+from hale.losses.query_sampling import QuerySampling
+from hale.models.rotl import RotL
+from hale.module import LinkPrediction
+from hale.training import Run, train
+
+os.environ.setdefault("WANDB_MODE", "disabled")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def graph() -> KnowledgeGraph:
+    """60 entities on a ring; relation k steps k + 1 along it."""
+    size = 60
+    triples = torch.tensor(
+        [(e, k, (e + k + 1) % size) for e in range(size) for k in range(3)], dtype=torch.int64
+    )
+    order = torch.randperm(len(triples), generator=torch.Generator().manual_seed(0))
+    train_T3, valid_T3, test_T3 = triples[order].split([140, 20, 20])
+    names = tuple(f"e{i}" for i in range(size))
+    return KnowledgeGraph("ring", names, ("one", "two", "three"), train_T3, valid_T3, test_T3)
+
+
+@pytest.fixture
+def make_module(graph: KnowledgeGraph) -> Callable[..., LinkPrediction]:
+    def make(seed: int = 0) -> LinkPrediction:
+        torch.manual_seed(seed)
+        model = RotL(graph.num_entities, 2 * graph.num_relations, dim=8)
+        optimizer = partial(torch.optim.Adam, lr=0.02)
+        return LinkPrediction(model, Hanon(), QuerySampling(alpha=0.5), optimizer)
+
+    return make
+
+
+@pytest.fixture
+def run_training(
+    graph: KnowledgeGraph, make_module: Callable[..., LinkPrediction]
+) -> Callable[..., LinkPrediction]:
+    """Train in a folder with a budget; further callbacks may interfere."""
+
+    def run(
+        folder: Path,
+        budget: WallClockBudget,
+        module: LinkPrediction | None = None,
+        callbacks: tuple[pl.Callback, ...] = (),
+        seed: int = 0,
+        logger: object = None,
+        **trainer_arguments: object,
+    ) -> LinkPrediction:
+        module = module or make_module(seed)
+        data = QueryDataModule(graph, batch_size=32, seed=seed)
+        leaves = ("model", "loss", "activation", "dataset", "data", "optimizer", "schedule")
+        config = dict.fromkeys(leaves, {"fixed": True}) | {"seed": seed}
+        facts = Run(folder, "test", config, {"model": "rotl"}, "valid/mrr", test=True)
+
+        def make_trainer(**parts: object) -> pl.Trainer:
+            parts["callbacks"] = [*parts["callbacks"], *callbacks]
+            arguments = {"accelerator": "cpu", "devices": 1, "val_check_interval": 4}
+            return pl.Trainer(**(arguments | trainer_arguments | parts))
+
+        train(facts, module, data, budget, make_trainer, logger)
+        return module
+
+    return run
