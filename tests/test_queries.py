@@ -1,0 +1,84 @@
+"""QueryIndex against a dictionary of sets, and QueryBatch."""
+
+from collections import defaultdict
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hale.queries import QueryBatch, QueryIndex
+
+ENTITIES, RELATIONS = 6, 4
+triples = st.lists(
+    st.tuples(
+        st.integers(0, ENTITIES - 1), st.integers(0, RELATIONS - 1), st.integers(0, ENTITIES - 1)
+    ),
+    min_size=1,
+    max_size=40,
+)
+ALL_QUERIES = [(e, r) for e in range(ENTITIES) for r in range(RELATIONS)]
+
+
+def index_of(facts) -> QueryIndex:
+    return QueryIndex(*torch.tensor(facts).unbind(1), ENTITIES, RELATIONS)
+
+
+@settings(deadline=None, max_examples=50)
+@given(triples, st.permutations(ALL_QUERIES), st.integers(0, len(ALL_QUERIES)))
+def test_index_is_a_dictionary_of_sets(facts, queries, rows):
+    answers = defaultdict(set)
+    for entity, relation, answer in facts:
+        answers[entity, relation].add(answer)
+    queries = queries[:rows] + queries[: rows // 2]  # some twice, perhaps none
+    entity_B, relation_B = torch.tensor(queries, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    index = index_of(facts).to("cpu")
+
+    pairs = [(row, answer) for row, q in enumerate(queries) for answer in sorted(answers[q])]
+    row_P, entity_P = index.lookup(entity_B, relation_B)
+    assert list(zip(row_P.tolist(), entity_P.tolist(), strict=True)) == pairs
+    assert index.count(entity_B, relation_B).tolist() == [len(answers[q]) for q in queries]
+    candidate_BK = torch.arange(ENTITIES).expand(len(queries), -1)
+    contains = [[e in answers[q] for e in range(ENTITIES)] for q in queries]
+    assert index.contains(entity_B, relation_B, candidate_BK).tolist() == contains
+
+
+def test_last_triple_id_fits_and_more_is_refused():
+    entities, relations = 2**28, 2**6  # E * E * 2R = 2^62
+    last = torch.tensor([entities - 1])
+    index = QueryIndex(last, torch.tensor([relations - 1]), last, entities, relations)
+    assert index.lookup(last, torch.tensor([relations - 1])).entity_P.tolist() == [entities - 1]
+    assert not index.contains(last, torch.tensor([0]), last[:, None]).any()
+    with pytest.raises(ValueError, match="too many"):
+        QueryIndex(last, last, last, 2**29, relations)
+    with pytest.raises(ValueError, match="at least one query"):
+        QueryIndex(last[:0], last[:0], last[:0], entities, relations)
+
+
+def test_batch_reads_its_own_rows():
+    facts = [(0, 1, 2), (0, 1, 3), (5, 0, 4)]
+    columns = torch.tensor(facts).unbind(1)
+    batch = QueryBatch(*columns, index_of(facts), torch.Generator().manual_seed(3))
+    assert len(batch) == 3
+    assert [part.tolist() for part in batch.known(2)] == [[0, 0, 1, 1], [2, 3, 2, 3]]
+    assert [part.tolist() for part in batch.known(3)] == [[0, 0, 1, 1, 2], [2, 3, 2, 3, 4]]
+    candidate_BK = torch.tensor([[3, 4], [0, 2], [4, 4]])
+    assert batch.is_answer(candidate_BK).tolist() == [[True, False], [False, True], [True, True]]
+
+
+def test_negatives_are_uniform_and_belong_to_the_generator():
+    facts = [(0, 1, 2)] * 1000
+    columns = torch.tensor(facts).unbind(1)
+    index = index_of(facts)
+    draws = [
+        QueryBatch(*columns, index, torch.Generator().manual_seed(seed)).negatives(60)
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert draws[0].shape == (1000, 60)
+    count_E = draws[0].flatten().bincount()
+    assert len(count_E) == ENTITIES  # no entity out of range, each within five deviations
+    assert ((count_E - 10_000).abs() < 5 * (60_000 * 5 / 36) ** 0.5).all()
+    with pytest.raises(ValueError, match="ranking batch has no negatives"):
+        QueryBatch(*columns, index).negatives(1)
