@@ -21,6 +21,11 @@ from hale.training import Run, train
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("data") and not os.environ.get("HALE_DATA_DIR"):
+        pytest.skip("HALE_DATA_DIR is not set")
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
