@@ -1,0 +1,257 @@
+"""QueryDataModule: what the loaders yield, and exact resumption under Lightning."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from hale.data import QueryDataModule, RankingLoader, TrainLoader
+from hale.errors import HaleError
+from hale.kg import reciprocal
+from hale.queries import QueryBatch, QueryIndex
+
+Rows = list[tuple[int, int, int]]
+
+
+def rows(batch: QueryBatch) -> Rows:
+    columns = (batch.entity_B, batch.relation_B, batch.target_B)
+    return list(map(tuple, torch.stack(columns, 1).tolist()))
+
+
+def epoch(loader: TrainLoader | RankingLoader) -> Rows:
+    return [row for batch in loader for row in rows(batch)]
+
+
+@pytest.fixture
+def data(graph) -> QueryDataModule:
+    data = QueryDataModule(graph, batch_size=48, seed=5, ranking_batch_size=7)
+    data.setup()
+    return data
+
+
+def test_an_epoch_is_every_training_query_once(graph, data):
+    expected = list(map(tuple, reciprocal(graph.train, 3).tolist()))
+    loader = data.train_dataloader()
+    sizes = [len(batch) for batch in loader]
+    assert sizes == [48] * 5 + [40]
+    assert len(loader) == 6
+    first, second = epoch(loader), epoch(loader)
+    assert sorted(first) == sorted(second) == sorted(expected)
+    assert len({tuple(order) for order in (first, second, expected)}) == 3
+
+
+def test_order_and_negatives_depend_on_the_seed_alone(graph, data):
+    def draws(seed: int) -> tuple[list[Rows], torch.Tensor]:
+        data = QueryDataModule(graph, batch_size=48, seed=seed)
+        data.setup()
+        torch.manual_seed(torch.seed() % 1000)  # the global stream plays no part
+        batches = [batch for loader in [data.train_dataloader()] * 2 for batch in loader]
+        negatives = torch.cat([batch.negatives(3) for batch in batches])
+        return [rows(batch) for batch in batches], negatives
+
+    (first, negatives), (again, again_negatives), (other, _) = draws(5), draws(5), draws(6)
+    assert first == again
+    assert torch.equal(negatives, again_negatives)
+    assert first != other
+    per_batch = negatives.split([len(batch) for batch in first])
+    assert len({tuple(part[:40].flatten().tolist()) for part in per_batch}) == len(first)
+
+
+def test_answers_are_of_train_in_training_and_of_all_splits_in_ranking(graph, data):
+    known = {"train": set(epoch(data.train_dataloader()))}
+    known["all"] = {
+        tuple(row)
+        for triple_T3 in graph.splits.values()
+        for row in reciprocal(triple_T3, graph.num_relations).tolist()
+    }
+    for loader, split in (
+        (data.train_dataloader(), "train"),
+        (data.val_dataloader(), "all"),
+        (data.test_dataloader(), "all"),
+    ):
+        for batch in loader:
+            row_P, entity_P = batch.known(len(batch))
+            found = {
+                (batch.entity_B[row].item(), batch.relation_B[row].item(), entity)
+                for row, entity in zip(row_P.tolist(), entity_P.tolist(), strict=True)
+            }
+            queries = {row[:2] for row in rows(batch)}
+            assert found == {fact for fact in known[split] if fact[:2] in queries}
+            assert batch.is_answer(batch.target_B[:, None]).all()
+
+
+def test_ranking_asks_both_directions_in_order(graph, data):
+    for loader, triple_T3 in (
+        (data.val_dataloader(), graph.valid),
+        (data.test_dataloader(), graph.test),
+    ):
+        expected = list(map(tuple, triple_T3.tolist())) + [
+            (t, r + 3, h) for h, r, t in triple_T3.tolist()
+        ]
+        assert epoch(loader) == epoch(loader) == expected
+        assert [len(batch) for batch in loader] == [7] * 5 + [5]
+        assert len(loader) == 6
+        with pytest.raises(ValueError, match="no negatives"):
+            next(iter(loader)).negatives(1)
+
+
+def test_data_module_tells_the_sizes_of_queries(graph, data):
+    assert (data.num_entities, data.num_relations) == (60, 6)
+    assert data.graph is graph
+    batch = next(iter(data.train_dataloader()))
+    assert data.transfer_batch_to_device(batch, torch.device("meta"), 0) is batch
+    before = data.train_answers
+    data.setup("test")
+    assert data.train_answers is before  # built once
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"ranking_batch_size": -1}, "ranking_batch_size must be at least 1, got -1"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_settings_without_meaning(graph, change, message):
+    with pytest.raises(HaleError, match=message):
+        QueryDataModule(graph, **({"batch_size": 1, "seed": 0} | change))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(8, 60), st.integers(4, 30), st.integers(1, 4))
+def test_processes_share_every_batch(size, batch_size, world_size):
+    query_T3 = torch.stack((torch.arange(size), torch.arange(size) % 2, torch.arange(size)), 1)
+    answers = QueryIndex(*query_T3.unbind(1), size, 2)
+    alone = list(map(rows, TrainLoader(query_T3, answers, batch_size, 3)))
+    shards = [
+        [*TrainLoader(query_T3, answers, batch_size, 3, rank, world_size)]
+        for rank in range(world_size)
+    ]
+    assert len({len(shard) for shard in shards}) == 1
+    for whole, *parts in zip(alone, *shards, strict=False):
+        assert all(len(part) > 0 for part in parts)
+        assert sorted(whole) == sorted(row for part in parts for row in rows(part))
+    left_out = sum(map(len, alone[len(shards[0]) :]))
+    assert left_out < world_size
+    if world_size > 1 and len(shards[0][0]) == len(shards[1][0]):
+        assert not torch.equal(shards[0][0].negatives(9), shards[1][0].negatives(9))
+
+    ranked = [
+        epoch(RankingLoader(query_T3, answers, batch_size, rank, world_size))
+        for rank in range(world_size)
+    ]
+    assert sorted(row for shard in ranked for row in shard) == list(map(tuple, query_T3.tolist()))
+
+
+@pytest.mark.parametrize("stop", [1, 4, 6, 8, 12])  # in the middle and at the end of an epoch
+def test_state_resumes_at_any_batch(data, stop):
+    def stream(loader: TrainLoader):
+        for _ in range(4):
+            yield from loader
+
+    whole = [
+        (rows(batch), batch.negatives(2).tolist()) for batch in stream(data.train_dataloader())
+    ]
+    interrupted = data.train_dataloader()
+    batches = stream(interrupted)
+    for _ in range(stop):
+        next(batches)
+    state = interrupted.state_dict()
+    resumed = data.train_dataloader()
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
+    rest = [(rows(batch), batch.negatives(2).tolist()) for batch in stream(resumed)]
+    assert rest[: 24 - stop] == whole[stop:]
+
+
+def test_state_of_other_data_is_refused(graph, data):
+    state = data.train_dataloader().state_dict()
+    other = QueryDataModule(graph, batch_size=32, seed=5)
+    other.setup()
+    with pytest.raises(HaleError, match="have 6 batches, this run's have 9: resume with the same"):
+        other.train_dataloader().load_state_dict(state)
+
+
+class Recorder(pl.LightningModule):
+    """One weight that is trained on the ids it sees; keeps what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[Rows, list[int]]] = []
+
+    def training_step(self, batch: QueryBatch, batch_idx: int) -> torch.Tensor:
+        negative_B = batch.negatives(1).squeeze(1)
+        self.seen.append((rows(batch), negative_B.tolist()))
+        aim = (batch.target_B - negative_B).float().mean()
+        return (self.weight - aim).square()
+
+    def validation_step(self, batch: QueryBatch, batch_idx: int) -> None:
+        assert batch.generator is None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=0.1)
+
+
+STEPS = 20  # 6 batches an epoch
+
+
+def fit(graph, folder: Path, steps: int, resume: Path | None = None, **arguments) -> Recorder:
+    module = Recorder()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=steps,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        **arguments,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Checkpoint directory")
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
+        data = QueryDataModule(graph, batch_size=48, seed=5)
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    assert trainer.global_step == steps
+    return module
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(graph, tmp_path_factory) -> Recorder:
+    return fit(graph, tmp_path_factory.mktemp("whole"), STEPS, enable_checkpointing=False)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 6, 9, 12])
+@pytest.mark.parametrize("validation", [1.0, 3])
+def test_resumed_run_sees_and_learns_the_same(graph, uninterrupted, tmp_path, stop, validation):
+    every = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=stop, save_top_k=-1)
+    fit(graph, tmp_path, stop + 1, callbacks=[every], val_check_interval=validation)
+    resume = tmp_path / f"step={stop}.ckpt"
+    resumed = fit(
+        graph, tmp_path, STEPS, resume, enable_checkpointing=False, val_check_interval=validation
+    )
+    assert resumed.seen == uninterrupted.seen[stop:]
+    assert torch.equal(resumed.weight, uninterrupted.weight)
+
+
+@pytest.mark.parametrize("interval", [1.0, 3, 4])
+def test_checkpoint_of_a_validation_resumes_too(graph, uninterrupted, tmp_path, interval):
+    after = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, save_on_train_epoch_end=False)
+    fit(graph, tmp_path, STEPS, callbacks=[after], val_check_interval=interval)
+    resumes = sorted(tmp_path.glob("step=*.ckpt"))
+    assert len(resumes) >= 3
+    for resume in resumes:
+        step = int(resume.stem.removeprefix("step="))
+        resumed = fit(
+            graph, tmp_path, STEPS, resume, enable_checkpointing=False, val_check_interval=interval
+        )
+        assert resumed.seen == uninterrupted.seen[step:], step
+        assert torch.equal(resumed.weight, uninterrupted.weight)
