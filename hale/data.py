@@ -52,20 +52,22 @@ class TrainLoader:
         self._world_size = world_size
         full, rest = divmod(len(query_T3), batch_size)
         self._batches = full + (rest >= world_size)
-        self._epoch = -1
+        self._epoch = 0
         self._yielded = 0
-        self._restored = False
 
     def __len__(self) -> int:
         """Batches per epoch."""
         return self._batches
 
     def __iter__(self) -> Iterator[QueryBatch]:
-        """Go through the next epoch, or through what a restored state left of the current one."""
-        if not self._restored or self._yielded == self._batches:
+        """Go through the epoch from where the last iteration left it, or else through the next.
+
+        Lightning may abandon an iteration and ask for another, as it does in the first epoch after
+        some checkpoints; no batch is skipped or repeated by that.
+        """
+        if self._yielded == self._batches:
             self._epoch += 1
             self._yielded = 0
-        self._restored = False
         order = torch.randperm(
             self._query_3T.shape[1], generator=self._generator("cpu", self._epoch)
         )
@@ -93,7 +95,6 @@ class TrainLoader:
                 f"{self._batches}: resume with the same dataset and batch_size"
             )
         self._epoch, self._yielded = state["epoch"], state["yielded"]
-        self._restored = True
 
     def _generator(self, device: torch.device | str, *stream: int) -> torch.Generator:
         mixed = np.random.SeedSequence((self._seed, *stream)).generate_state(1, np.uint64)

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -170,6 +171,29 @@ def test_state_resumes_at_any_batch(data, stop):
     assert rest[: 24 - stop] == whole[stop:]
 
 
+def test_abandoned_iteration_is_gone_on_with(data):
+    whole = epoch(data.train_dataloader())
+    loader = data.train_dataloader()
+    first = rows(next(iter(loader)))
+    assert first + epoch(loader) == whole
+
+
+def test_module_takes_the_trainers_shard(graph, data):
+    whole = list(map(rows, data.train_dataloader()))
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    shards = []
+    for rank in range(2):
+        data = QueryDataModule(graph, batch_size=48, seed=5)
+        data.trainer = SimpleNamespace(strategy=strategy, global_rank=rank, world_size=2)
+        data.setup("fit")
+        shards.append(list(map(rows, data.train_dataloader())))
+        assert epoch(data.test_dataloader()) == [
+            tuple(row) for row in reciprocal(graph.test, 3)[rank::2].tolist()
+        ]
+    for batch, even, odd in zip(whole, *shards, strict=True):
+        assert (batch[::2], batch[1::2]) == (even, odd)
+
+
 def test_state_of_other_data_is_refused(graph, data):
     state = data.train_dataloader().state_dict()
     other = QueryDataModule(graph, batch_size=32, seed=5)
@@ -242,9 +266,13 @@ def test_resumed_run_sees_and_learns_the_same(graph, uninterrupted, tmp_path, st
     assert torch.equal(resumed.weight, uninterrupted.weight)
 
 
-@pytest.mark.parametrize("interval", [1.0, 3, 4])
-def test_checkpoint_of_a_validation_resumes_too(graph, uninterrupted, tmp_path, interval):
-    after = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, save_on_train_epoch_end=False)
+@pytest.mark.parametrize(
+    ("interval", "epoch_end"), [(1.0, False), (3, False), (4, False), (4, True)]
+)
+def test_checkpoint_after_validation_or_epoch_resumes_too(
+    graph, uninterrupted, tmp_path, interval, epoch_end
+):
+    after = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, save_on_train_epoch_end=epoch_end)
     fit(graph, tmp_path, STEPS, callbacks=[after], val_check_interval=interval)
     resumes = sorted(tmp_path.glob("step=*.ckpt"))
     assert len(resumes) >= 3
