@@ -20,6 +20,9 @@ from hale.comparators import Comparator, Poincare
 from hale.geometry import exp0, givens_reflect, givens_rotate, mobius_add
 from hale.models.base import QueryModel, random_angles, require_even
 
+MIN_CURVATURE = 1e-6
+"""Flatter balls are numerically Euclidean, and divide by numbers near 0."""
+
 
 class HyperbolicModel(QueryModel):
     """Phi(e, r) = exp_0(transform_r(e)) (+)_c exp_0(r').
@@ -49,6 +52,10 @@ class HyperbolicModel(QueryModel):
             self.init_std /= 2
             self.entity.data /= 2
         self.translation = self.normal(num_relations, dim)
+
+    def scale(self, relation_B: Tensor) -> Tensor:
+        """The curvature of each query, ``scale_B``."""
+        return super().scale(relation_B).clamp(min=MIN_CURVATURE)
 
     @abstractmethod
     def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:

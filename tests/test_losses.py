@@ -1,0 +1,296 @@
+"""Losses by hand, by gradcheck, at extreme scores, and by what a few optimiser steps do."""
+
+import math
+import re
+
+import pytest
+import scalar
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hale.activations import Hanon, Identity
+from hale.comparators import NegativeDot, SquaredEuclidean
+from hale.losses.adv_neg import AdvNeg
+from hale.losses.base import Loss
+from hale.losses.contrastive import Contrastive
+from hale.losses.non_neg import NonNeg
+from hale.losses.query_sampling import QuerySampling
+from hale.losses.sam_neg import SamNeg
+from hale.queries import QueryBatch, QueryIndex
+from hale.scores import ScoreMatrix
+
+ALL_NEG = QuerySampling(alpha=1.0, weight=1.0, square=False)
+SCORES = [[-1.0, -2.0, -0.5], [-3.0, -0.25, -4.0]]
+TARGETS = [0, 1]
+SAMPLED = [[1, 2, 1, 0], [2, 2, 0, 1]]
+EVERY = {
+    "hale": QuerySampling(alpha=0.5),
+    "hale masked": QuerySampling(alpha=1.0, weight=2.0, mask_known=True),
+    "query_sampling": QuerySampling(alpha=0.5, square=False),
+    "all_neg": ALL_NEG,
+    "sam_neg": SamNeg(num_negatives=4, margin=2.0),
+    "sam_neg filtered": SamNeg(num_negatives=4, margin=2.0, filtered=True),
+    "adv_neg": AdvNeg(num_negatives=4, margin=2.0, adversarial_temperature=0.7),
+    "non_neg": NonNeg(weight=0.5),
+    "contrastive": Contrastive(num_negatives=4, filtered=False),
+    "contrastive filtered": Contrastive(num_negatives=4),
+}
+every = pytest.mark.parametrize("loss", EVERY.values(), ids=EVERY.keys())
+
+
+class FixedBatch(QueryBatch):
+    """Negatives that a test can count on."""
+
+    def negatives(self, count: int) -> Tensor:
+        assert count == 4
+        return torch.tensor(SAMPLED)
+
+
+def fixed_batch() -> FixedBatch:
+    """Two queries of three entities; entity 2 answers the first query, too."""
+    entity_T, relation_T, answer_T = torch.tensor([[0, 0, 0], [1, 0, 1], [0, 0, 2]]).T
+    answers = QueryIndex(entity_T, relation_T, answer_T, 3, 2)
+    return FixedBatch(
+        torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor(TARGETS), answers,
+        torch.Generator(),
+    )  # fmt: skip
+
+
+def matrix(score_BE: Tensor) -> ScoreMatrix:
+    """A score matrix with these very scores: dot products with unit vectors."""
+    count = score_BE.shape[1]
+    return ScoreMatrix(
+        score_BE, score_BE.new_ones(len(score_BE)), torch.eye(count, dtype=score_BE.dtype),
+        NegativeDot(), Identity(),
+    )  # fmt: skip
+
+
+def softplus_mean(values: list[float]) -> float:
+    return sum(scalar.softplus(value) for value in values) / len(values)
+
+
+def by_hand(loss: Loss) -> dict[str, float]:
+    positive = [row[t] for row, t in zip(SCORES, TARGETS, strict=True)]
+    negative = [[row[k] for k in ks] for row, ks in zip(SCORES, SAMPLED, strict=True)]
+    known = [{0, 2}, {1}]
+    if getattr(loss, "filtered", False):
+        kept = [[k for k in ks if k not in known[b]] for b, ks in enumerate(SAMPLED)]
+    else:
+        kept = SAMPLED
+    negative = [[row[k] for k in ks] for row, ks in zip(SCORES, kept, strict=True)]
+    match loss:
+        case QuerySampling():
+            rows = SCORES[: math.ceil(loss.alpha * 2)]
+            if loss.mask_known:
+                rows = [[s for e, s in enumerate(row) if e not in known[b]]
+                        for b, row in enumerate(rows)]  # fmt: skip
+            alignment = sum(s**2 if loss.square else -s for s in positive) / 2
+            uniformity = sum(map(scalar.logsumexp, rows)) / len(rows)
+            total = alignment + loss.weight * uniformity
+            return {"loss": total, "alignment": alignment, "uniformity": uniformity}
+        case SamNeg():
+            one = softplus_mean([-loss.margin - s for s in positive])
+            two = sum(scalar.softplus(loss.margin + s) for row in negative for s in row) / 8
+            return {"loss": one + two, "positive": one, "negative": two}
+        case AdvNeg():
+            one = softplus_mean([-loss.margin - s for s in positive])
+            two = 0.0
+            for row in negative:
+                weight = [math.exp(loss.adversarial_temperature * s) for s in row]
+                two += sum(
+                    w / sum(weight) * scalar.softplus(loss.margin + s)
+                    for w, s in zip(weight, row, strict=True)
+                ) / 2  # fmt: skip
+            return {"loss": one + two, "positive": one, "negative": two}
+        case NonNeg():
+            alignment = sum(s**2 for s in positive) / 2
+            distance_sq = (2 / 3) ** 2 + 2 * (1 / 3) ** 2  # of a unit vector from the mean of three
+            regularization = (distance_sq - loss.radius**2) ** 2
+            total = alignment + loss.weight * regularization
+            return {"loss": total, "alignment": alignment, "regularization": regularization}
+        case Contrastive():
+            t = loss.temperature
+            total = sum(
+                scalar.logsumexp([p / t, *(s / t for s in row)]) - p / t
+                for p, row in zip(positive, negative, strict=True)
+            )
+            return {"loss": total / 2}
+    raise AssertionError(loss)
+
+
+@every
+def test_values_by_hand(loss: Loss) -> None:
+    parts = loss(matrix(torch.tensor(SCORES, dtype=torch.float64)), fixed_batch())
+    assert {name: value.item() for name, value in parts.items()} == pytest.approx(
+        by_hand(loss), rel=1e-9
+    )
+
+
+@every
+def test_gradcheck(loss: Loss) -> None:
+    batch = fixed_batch()
+    generator = torch.Generator().manual_seed(0)
+    query_BD = torch.randn(2, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    entity_ED = torch.randn(3, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    scale_B = torch.tensor([0.7, 1.3], dtype=torch.float64).requires_grad_()
+    if isinstance(loss, AdvNeg):  # its weights are constants by definition
+        scores = ScoreMatrix(query_BD, scale_B, entity_ED, SquaredEuclidean(), Hanon())
+        negative_BK = scores.at(torch.tensor(SAMPLED))
+        known_BK = batch.is_answer(torch.tensor(SAMPLED))
+        weight_BK = (0.7 * negative_BK.detach()).masked_fill(known_BK, -math.inf).softmax(1)
+        expected = (
+            F.softplus(-2.0 - scores.at(batch.target_B[:, None])).mean()
+            + (weight_BK * F.softplus(2.0 + negative_BK)).sum(1).mean()
+        )
+        inputs = (query_BD, scale_B, entity_ED)
+        pairs = zip(
+            torch.autograd.grad(loss(scores, batch)["loss"], inputs, retain_graph=True),
+            torch.autograd.grad(expected, inputs),
+            strict=True,
+        )
+        for gradient, wanted in pairs:
+            torch.testing.assert_close(gradient, wanted)
+        return
+
+    def total(query_BD: Tensor, scale_B: Tensor, entity_ED: Tensor) -> Tensor:
+        scores = ScoreMatrix(query_BD, scale_B, entity_ED, SquaredEuclidean(), Hanon())
+        return loss(scores, batch)["loss"]
+
+    assert torch.autograd.gradcheck(total, (query_BD, scale_B, entity_ED))
+
+
+@every
+@pytest.mark.parametrize("sign", [1, -1])
+def test_extreme_scores_stay_finite(loss: Loss, sign: int) -> None:
+    extreme = sign * torch.tensor([[1e9, -1e9, 0.0], [-1e9, -1e9, 1e9]])
+    score_BE = extreme.requires_grad_()
+    total = loss(matrix(score_BE), fixed_batch())["loss"]
+    total.backward()
+    assert total.isfinite()
+    assert score_BE.grad.isfinite().all()
+
+
+@every
+def test_a_few_steps_separate_positives_from_negatives(loss: Loss) -> None:
+    batch = fixed_batch()
+    generator = torch.Generator().manual_seed(1)
+    query_BD = (0.5 * torch.randn(2, 4, generator=generator)).requires_grad_()
+    entity_ED = (0.5 * torch.randn(3, 4, generator=generator)).requires_grad_()
+
+    def gap() -> Tensor:
+        """Score of the answer above the mean of what never answers."""
+        scores = ScoreMatrix(query_BD, torch.ones(2), entity_ED, SquaredEuclidean(), Identity())
+        score_BE = scores.at(torch.arange(3).expand(2, 3)).detach()
+        return torch.stack(
+            (score_BE[0, 0] - score_BE[0, 1], score_BE[1, 1] - score_BE[1, [0, 2]].mean())
+        )
+
+    before = gap()
+    optimizer = torch.optim.Adam([query_BD, entity_ED], lr=0.1)
+    for _ in range(10):
+        optimizer.zero_grad()
+        scores = ScoreMatrix(query_BD, torch.ones(2), entity_ED, SquaredEuclidean(), Identity())
+        loss(scores, batch)["loss"].backward()
+        optimizer.step()
+    assert (gap() > before).all()
+    if not isinstance(loss, NonNeg):  # it has no negatives to leave behind
+        assert (gap() > 0.5).all()
+
+
+def test_all_neg_is_cross_entropy_over_all_entities() -> None:
+    score_BE = torch.tensor(SCORES, dtype=torch.float64)
+    expected = F.cross_entropy(score_BE, torch.tensor(TARGETS))
+    torch.testing.assert_close(ALL_NEG(matrix(score_BE), fixed_batch())["loss"], expected)
+
+
+def test_contrastive_over_all_negatives_is_cross_entropy_with_a_temperature() -> None:
+    score_BE = torch.tensor(SCORES, dtype=torch.float64)
+
+    class Others(FixedBatch):
+        def negatives(self, count: int) -> Tensor:
+            return torch.tensor([[1, 2], [0, 2]])
+
+    batch = Others(**vars(fixed_batch()))
+    loss = Contrastive(num_negatives=2, temperature=0.3, filtered=False)(matrix(score_BE), batch)
+    torch.testing.assert_close(loss["loss"], F.cross_entropy(score_BE / 0.3, torch.tensor(TARGETS)))
+
+
+@pytest.mark.parametrize("make", [SamNeg, AdvNeg, Contrastive])
+def test_known_answers_are_no_negatives_when_filtered(make) -> None:
+    class Answers(FixedBatch):
+        def negatives(self, count: int) -> Tensor:
+            return torch.tensor([[0, 2, 2, 0], [1, 1, 1, 1]])
+
+    score_BE = torch.tensor(SCORES).requires_grad_()
+    batch = Answers(**vars(fixed_batch()))
+    total = make(num_negatives=4, filtered=True)(matrix(score_BE), batch)["loss"]
+    total.backward()
+    assert total.isfinite()
+    assert score_BE.grad[0, 2] == 0  # a known answer that is not the target
+    assert (score_BE.grad[[0, 1], TARGETS] <= 0).all()
+
+
+def test_hard_negatives_weigh_more_in_adv_neg() -> None:
+    score_BE = torch.tensor(SCORES).requires_grad_()
+    loss = AdvNeg(num_negatives=4, margin=0.0, adversarial_temperature=2.0, filtered=False)
+    loss(matrix(score_BE), fixed_batch())["negative"].backward()
+    share = score_BE.grad[0] / torch.tensor(SCORES).sigmoid()[0]
+    assert share[2] > 2 * share[1]  # entity 1 was drawn twice and scores lower
+
+
+def test_only_the_sampled_queries_feel_uniformity() -> None:
+    score_BE = torch.tensor(SCORES).requires_grad_()
+    QuerySampling(alpha=0.5)(matrix(score_BE), fixed_batch())["uniformity"].backward()
+    assert (score_BE.grad[0] > 0).all()
+    assert (score_BE.grad[1] == 0).all()
+
+
+def test_non_neg_keeps_entities_off_the_centre() -> None:
+    entity_ED = (
+        1e-3 * torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    ).requires_grad_()
+    optimizer = torch.optim.Adam([entity_ED], lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        scores = ScoreMatrix(
+            torch.zeros(2, 3), torch.ones(2), entity_ED, SquaredEuclidean(), Identity()
+        )
+        NonNeg(radius=2.0)(scores, fixed_batch())["regularization"].backward()
+        optimizer.step()
+    radius_E = (entity_ED - entity_ED.mean(0)).norm(dim=1)
+    torch.testing.assert_close(radius_E, torch.full((5,), 2.0), rtol=0.05, atol=0)
+
+
+def test_what_they_need_of_distances() -> None:
+    needs = {name: loss.nonnegative for name, loss in EVERY.items()}
+    assert {name for name, need in needs.items() if need} == {"hale", "hale masked", "non_neg"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: QuerySampling(alpha=0.0), "loss.alpha must be in (0, 1], got 0.0"),
+        (lambda: QuerySampling(alpha=1.1), "loss.alpha must be in (0, 1], got 1.1"),
+        (lambda: QuerySampling(weight=0), "loss.weight must be a finite number above 0, got 0"),
+        (lambda: NonNeg(weight=-1), "loss.weight must be a finite number above 0, got -1"),
+        (lambda: NonNeg(radius=0), "loss.radius must be a finite number above 0, got 0"),
+        (lambda: SamNeg(margin=math.nan), "loss.margin must be a finite number, got nan"),
+        (lambda: AdvNeg(margin=math.inf), "loss.margin must be a finite number, got inf"),
+        (
+            lambda: AdvNeg(adversarial_temperature=0),
+            "loss.adversarial_temperature must be a finite number above 0, got 0",
+        ),
+        (lambda: Contrastive(temperature=0), "loss.temperature must be a finite number above 0"),
+        *[
+            (
+                lambda make=make: make(num_negatives=0),
+                "loss.num_negatives must be at least 1, got 0",
+            )
+            for make in (SamNeg, AdvNeg, Contrastive)
+        ],
+    ],
+)
+def test_wrong_arguments_are_named(make, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        make()

@@ -1,0 +1,263 @@
+"""Every model against its paper's formula, and every choice of conf/ with every other."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import scalar
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from hale.activations import Hanon, Identity
+from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.losses.base import require_compatible
+from hale.losses.query_sampling import QuerySampling
+from hale.models.base import QueryModel
+from hale.models.bilinear import RESCAL, ComplEx, DistMultDot
+from hale.models.conve import ConvE
+from hale.models.hyperbolic import AttH, MuRP, RefH, RotH
+from hale.models.rot2l import Rot2L
+from hale.models.rotl import RotL
+from hale.models.transe import TransE
+from hale.models.tucker import TuckER
+from hale.queries import QueryBatch, QueryIndex
+
+CONF = Path(__file__).parents[1] / "conf"
+E, R = 5, 4  # entities, and relations with the reciprocal ones
+
+QUERY = {
+    "transe": scalar.transe,
+    "distmult": scalar.distmult,
+    "rotate": scalar.rotate_model,
+    "rote": scalar.rote,
+    "rotl": scalar.rotl,
+    "rot2l": scalar.rot2l,
+    "murp": scalar.murp,
+    "roth": scalar.roth,
+    "refh": scalar.refh,
+    "atth": scalar.atth,
+    "rescal": scalar.rescal,
+    "distmult_dot": scalar.distmult_dot,
+    "complex": scalar.complex_,
+    "tucker": scalar.tucker,
+    "conve": scalar.conve,
+}
+DISTANCE = {
+    SquaredEuclidean: scalar.squared_euclidean,
+    Poincare: scalar.poincare,
+    NegativeDot: scalar.negative_dot,
+}
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def choose(group: str, name: str, **facts):
+    return instantiate(OmegaConf.load(CONF / group / f"{name}.yaml"), **facts)
+
+
+def draw(name: str, **facts) -> QueryModel:
+    """A model in float64 whose every number is random, norms' statistics too."""
+    dim = 12 if name == "conve" else 6
+    model = choose("model", name, num_entities=E, num_relations=R, dim=dim, **facts).double().eval()
+    generator = torch.Generator().manual_seed(7)
+    for key, value in model.state_dict().items():
+        if value.is_floating_point():
+            noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+            value += noise.abs() if key.endswith("running_var") else 0.2 * noise
+    return model
+
+
+def all_queries() -> tuple[torch.Tensor, torch.Tensor]:
+    entity_B, relation_B = torch.cartesian_prod(torch.arange(E), torch.arange(R)).unbind(1)
+    return entity_B, relation_B
+
+
+def scalar_scores(name: str, model: QueryModel) -> torch.Tensor:
+    p = {key: value.tolist() for key, value in model.state_dict().items()}
+    candidates = p["entity"]
+    if "bias" in p:
+        candidates = [e + b for e, b in zip(candidates, p["bias"], strict=True)]
+    distance = DISTANCE[type(model.comparator)]
+    learned = model.comparator.nonnegative
+
+    def row(e: int, r: int) -> list[float]:
+        scale = scalar.relation_scale(p, r) if learned else 1.0
+        return [-distance(QUERY[name](p, e, r), candidate, scale) for candidate in candidates]
+
+    pairs = zip(*(index.tolist() for index in all_queries()), strict=True)
+    return torch.tensor([row(e, r) for e, r in pairs], dtype=torch.float64)
+
+
+def test_every_model_has_a_formula() -> None:
+    assert set(QUERY) == set(choices("model"))
+
+
+@pytest.mark.parametrize("name", QUERY)
+def test_scores_follow_the_formula(name: str) -> None:
+    model = draw(name)
+    expected_BE = scalar_scores(name, model)
+    scores = model.scores(*all_queries(), Identity())
+    every_BE = torch.arange(E).expand(E * R, E)
+    torch.testing.assert_close(scores.at(every_BE), expected_BE, rtol=1e-7, atol=1e-9)
+    few_B1 = torch.tensor([[3], [1]])  # fewer candidates than entities: the other way of `at`
+    torch.testing.assert_close(
+        scores.first(2).at(few_B1), expected_BE[:2].gather(1, few_B1), rtol=1e-7, atol=1e-9
+    )
+    lse_B = torch.tensor([scalar.logsumexp(row) for row in expected_BE.tolist()]).double()
+    torch.testing.assert_close(scores.logsumexp(), lse_B, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", QUERY)
+def test_both_ways_of_scoring_have_one_gradient(name: str) -> None:
+    model = draw(name)
+    scores = model.scores(*all_queries(), Hanon())
+    every_BE = torch.arange(E).expand(E * R, E)
+    parameters = dict(model.named_parameters())
+    ways = (scores.at(every_BE).logsumexp(1), scores.logsumexp())
+    sampled, swept = (
+        torch.autograd.grad(way.mean(), parameters.values(), allow_unused=True, retain_graph=True)
+        for way in ways
+    )
+    assert any(gradient.abs().max() > 1e-6 for gradient in swept if gradient is not None)
+    for key, one, other in zip(parameters, sampled, swept, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_dim_counts_real_numbers_per_entity(name: str) -> None:
+    model = choose("model", name, num_entities=E, num_relations=R, dim=24)
+    assert model.entity.shape == (E, 24)
+    assert (model.num_entities, model.num_relations, model.dim) == (E, R, 24)
+
+
+def test_relation_scale_and_curvature_are_one_by_choice() -> None:
+    _, relation_B = all_queries()
+    assert torch.equal(draw("rotl", relation_scale=False).scale(relation_B), torch.ones(E * R))
+    assert torch.equal(draw("murp").scale(relation_B), torch.ones(E * R))
+    scale_B = draw("murp", relation_scale=True).scale(relation_B)
+    assert len(scale_B.unique()) == R
+    assert (scale_B > 0).all()
+
+
+@pytest.mark.parametrize("name", ["transe", "rotl", "roth", "murp"])
+def test_initial_squared_distances_are_about_one(name: str) -> None:
+    torch.manual_seed(0)
+    model = choose("model", name, num_entities=200, num_relations=R, dim=32)
+    query_B = torch.arange(200)
+    scores = model.scores(query_B, torch.zeros_like(query_B), Identity())
+    distance_B = -scores.at(query_B.roll(1)[:, None])
+    assert 0.5 < distance_B.mean().item() < 3
+
+
+@pytest.mark.parametrize("name", ["murp", "roth", "refh", "atth"])
+@pytest.mark.parametrize("size", [0.0, 1e-20, 1e3, 1e9])
+@pytest.mark.parametrize("raw", [-50.0, 0.5, 50.0])
+def test_hyperbolic_queries_stay_in_the_ball_in_float32(name: str, size: float, raw: float) -> None:
+    model = draw(name, relation_scale=True).float()
+    with torch.no_grad():
+        model.entity.copy_(size * torch.sign(model.entity))
+        model.translation.copy_(size * torch.sign(model.translation))
+        model.raw_scale.fill_(raw)
+    scores = model.scores(*all_queries(), Identity())
+    assert (scores.scale_B * scores.query_BD.square().sum(1) < 1).all()
+    score_BE = scores.at(torch.arange(E).expand(E * R, E))
+    assert score_BE.isfinite().all()
+    score_BE.mean().backward()
+    for parameter in model.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+def test_rot2l_has_fewer_parameters_than_rotl_twice() -> None:
+    one, two = (sum(p.numel() for p in draw(name).parameters()) for name in ("rotl", "rot2l"))
+    assert one < two < one + 2 * 6
+
+
+def test_penalties_are_the_weighted_norms_of_a_batch() -> None:
+    batch = (torch.tensor([0, 2]), torch.tensor([1, 3]), torch.tensor([4, 0]))
+    for name, power in (("distmult_dot", 3), ("complex", 3), ("rescal", 2)):
+        weight = {"f2": 0.3} if name == "rescal" else {"n3": 0.3}
+        model = draw(name, **weight)
+        p = {key: value.tolist() for key, value in model.state_dict().items()}
+        total = 0.0
+        for e, r, t in zip(*(index.tolist() for index in batch), strict=True):
+            for factor in (p["entity"][e], p["relation"][r], p["entity"][t]):
+                moduli = factor
+                if name == "complex":
+                    moduli = [math.hypot(*factor[i : i + 2]) for i in range(0, len(factor), 2)]
+                total += 0.3 * sum(abs(m) ** power for m in moduli) / 2
+        assert model.penalty(*batch).item() == pytest.approx(total, rel=1e-10)
+        assert draw(name, **dict.fromkeys(weight, 0.0)).penalty(*batch) is None
+
+
+@pytest.mark.parametrize("name", sorted(set(QUERY) - {"distmult_dot", "complex"}))
+def test_no_penalty_unless_asked(name: str) -> None:
+    assert draw(name).penalty(torch.tensor([0]), torch.tensor([0]), torch.tensor([0])) is None
+
+
+def test_penalty_gradient_is_finite_at_zero() -> None:
+    model = draw("complex")
+    torch.nn.init.zeros_(model.entity)
+    model.penalty(torch.tensor([0]), torch.tensor([0]), torch.tensor([1])).backward()
+    assert model.entity.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TransE(E, R, 0), "model.dim must be at least 1, got 0"),
+        (lambda: TransE(E, R, 4, init_std=0.0), "model.init_std must be above 0, got 0.0"),
+        *[
+            (lambda model=model: model(E, R, 5), f"model.dim must be even for {model.__name__}")
+            for model in (RotL, Rot2L, RotH, RefH, AttH, ComplEx)
+        ],
+        (lambda: MuRP(E, R, -2), "model.dim must be at least 1, got -2"),
+        (lambda: ComplEx(E, R, 4, n3=-1.0), "model.n3 must be a finite number of at least 0"),
+        (lambda: DistMultDot(E, R, 4, n3=math.nan), "model.n3 must be a finite number"),
+        (lambda: RESCAL(E, R, 4, f2=math.inf), "model.f2 must be a finite number"),
+        (lambda: TuckER(E, R, 4, relation_dim=0), "model.relation_dim must be at least 1, got 0"),
+        (lambda: ConvE(E, R, 10), "model.dim must make an image at least 3 wide for ConvE, got 10"),
+        (lambda: ConvE(E, R, 16, channels=0), "model.channels must be at least 1, got 0"),
+    ],
+)
+def test_wrong_arguments_are_named(make, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        make()
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_choice_composes_and_steps(model: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    triple_3T = torch.stack([torch.randint(n, (30,), generator=generator) for n in (9, R, 9)])
+    batch = QueryBatch(*triple_3T[:, :6], QueryIndex(*triple_3T, 9, R), generator)
+    for activation_name in choices("activation"):
+        activation = choose("activation", activation_name)
+        for loss_name in choices("loss"):
+            loss = choose("loss", loss_name)
+            built = choose("model", model, num_entities=9, num_relations=R, dim=12)
+            undefined = activation.nonnegative or (loss.nonnegative and not activation.positive)
+            if not built.comparator.nonnegative and undefined:
+                with pytest.raises(ValueError, match="NegativeDot distances can be below 0"):
+                    require_compatible(built.comparator, activation, loss)
+                continue
+            require_compatible(built.comparator, activation, loss)
+            before = built.entity.detach().clone()
+            optimizer = torch.optim.SGD(built.parameters(), lr=0.1)
+            parts = loss(built.scores(batch.entity_B, batch.relation_B, activation), batch)
+            parts["loss"].backward()
+            optimizer.step()
+            assert all(value.shape == () and value.isfinite() for value in parts.values())
+            assert all(p.isfinite().all() for p in built.parameters())
+            assert not torch.equal(before, built.entity), (activation_name, loss_name)
+
+
+def test_incompatible_choices_are_named_with_a_way_out() -> None:
+    with pytest.raises(ValueError, match=r"where XExp is not defined: choose activation=identity"):
+        require_compatible(NegativeDot(), choose("activation", "xexp"), choose("loss", "all_neg"))
+    with pytest.raises(ValueError, match=r"under Identity, and QuerySampling .*activation=hanon"):
+        require_compatible(NegativeDot(), Identity(), QuerySampling(square=True))
+    require_compatible(NegativeDot(), Hanon(), QuerySampling(square=True))
+    require_compatible(NegativeDot(), Identity(), QuerySampling(square=False))
