@@ -1,5 +1,6 @@
 """The family dataset, and the benchmarks' files: fetched, verified, counted."""
 
+import gc
 import hashlib
 import http.server
 import os
@@ -22,6 +23,8 @@ from hale.errors import HaleError
 from hale.family import family
 from hale.kg import KnowledgeGraph, reciprocal
 from hale.tsv import DatasetError
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 FAMILY = "b29e495a404f446d02d02b8e8c8786981cef763e8360fa06c60bc48a1de71706"
 
@@ -178,6 +181,7 @@ def server() -> Iterator[Server]:
         yield server
         server.shutdown()
         thread.join()
+    gc.collect()  # pooch leaves failed connections to it
 
 
 @pytest.fixture
