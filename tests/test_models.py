@@ -111,6 +111,37 @@ def test_scores_follow_the_formula(name: str) -> None:
     torch.testing.assert_close(scores.logsumexp(), lse_B, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["transe", "distmult_dot", "rotate", "complex", "rescal"])
+def test_scores_agree_with_pykeen(name: str) -> None:
+    pykeen = pytest.importorskip("pykeen.nn.modules", reason="PyKEEN is not installed")
+    model = draw(name, **({"relation_scale": False} if name in ("transe", "rotate") else {}))
+    entity = model.entity.detach()
+    if name in ("rotate", "complex"):
+        entity = torch.view_as_complex(entity.view(E, -1, 2))
+    match name:
+        case "transe":
+            interaction = pykeen.TransEInteraction(p=2, power_norm=True)
+            relation = model.translation
+        case "distmult_dot":
+            interaction, relation = pykeen.DistMultInteraction(), model.relation
+        case "rotate":
+            relation = torch.polar(torch.ones_like(model.angle), model.angle)
+
+            def interaction(h, r, t):
+                return -(pykeen.RotatEInteraction()(h, r, t) ** 2)
+        case "complex":
+            interaction = pykeen.ComplExInteraction()
+            relation = torch.view_as_complex(model.relation.detach().view(R, -1, 2))
+        case "rescal":
+            interaction, relation = pykeen.RESCALInteraction(), model.relation.view(R, 6, 6)
+    entity_B, relation_B = all_queries()
+    expected_BE = interaction(
+        entity[entity_B][:, None], relation[relation_B][:, None], entity[None]
+    )
+    scores = model.scores(entity_B, relation_B, Identity())
+    torch.testing.assert_close(scores.at(torch.arange(E).expand(E * R, E)), expected_BE)
+
+
 @pytest.mark.parametrize("name", QUERY)
 def test_both_ways_of_scoring_have_one_gradient(name: str) -> None:
     model = draw(name)
