@@ -1,12 +1,17 @@
 """LogSumExp of the scores of queries over all entities, without the N x E matrix.
 
-The one operation HaLE spends its time in. :func:`entity_logsumexp` is what callers use.
-:func:`reference_sweep` defines the result in plain PyTorch for every comparator and activation, on
-every device and dtype.
+The one operation HaLE spends its time in. :func:`entity_logsumexp` is what callers use; it chooses
+a backend. :func:`reference_sweep` defines the result in plain PyTorch for every comparator and
+activation, on every device and dtype; ``native`` (CPU) and ``triton_lse`` (CUDA) are faster where
+they serve. The environment variable HALE_KERNEL forces one: ``reference``, ``native``, ``triton``.
 
     N  queries     E  entities     D  dimension     P  known pairs     C  queries of one chunk
 """
 
+import importlib.util
+import logging
+import os
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +20,10 @@ from torch.autograd.function import once_differentiable
 
 from hale.activations import Activation
 from hale.comparators import Comparator
+from hale.kernels import native
 from hale.queries import Known
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 << 20
 """Size of the block of scores that the reference holds at once (autograd keeps a few of them)."""
@@ -49,14 +57,67 @@ def entity_logsumexp(
         known: pairs (row, entity) that are left out of the sums.
 
     Returns:
-        ``lse_N``, differentiable in the first three arguments (once). Value and gradient are
-        formed in one sweep, at an upstream gradient that is equal for all rows, as a mean's is;
-        any other is exact too, for one more sweep.
+        ``lse_N``, differentiable in the first three arguments (once).
+
+    Raises:
+        RuntimeError: HALE_KERNEL forces a backend that does not serve this call.
+        ValueError: HALE_KERNEL names no backend.
     """
-    lse_N: Tensor = _EntityLogSumExp.apply(
-        query_ND, scale_N, entity_ED, comparator, activation, known
-    )
+    arguments = (query_ND, scale_N, entity_ED, comparator, activation, known)
+    forced = os.environ.get("HALE_KERNEL", "")
+    backend = forced or {"cpu": "native", "cuda": "triton"}.get(query_ND.device.type, "reference")
+    obstacle = _obstacle(backend, *arguments[:5])
+    if obstacle and forced:
+        raise RuntimeError(f"HALE_KERNEL={forced}: {obstacle}")
+    if obstacle:
+        _note(obstacle)
+        backend = "reference"
+    if backend == "native":
+        return native.native_entity_logsumexp(*arguments)
+    if backend == "triton":
+        from hale.kernels.triton_lse import triton_entity_logsumexp
+
+        return triton_entity_logsumexp(*arguments)
+    lse_N: Tensor = _EntityLogSumExp.apply(*arguments)  # type: ignore[no-untyped-call]
     return lse_N
+
+
+def _obstacle(
+    backend: str,
+    query_ND: Tensor,
+    scale_N: Tensor,
+    entity_ED: Tensor,
+    comparator: Comparator,
+    activation: Activation,
+) -> str | None:
+    """Why ``backend`` does not serve these arguments, in one line."""
+    match backend:
+        case "reference":
+            return None
+        case "native":
+            return native.unavailable((query_ND, scale_N, entity_ED), comparator, activation)
+        case "triton":
+            return _triton_obstacle(query_ND, comparator, activation)
+    raise ValueError(f"HALE_KERNEL must be reference, native or triton, got {backend!r}")
+
+
+def _triton_obstacle(
+    query_ND: Tensor, comparator: Comparator, activation: Activation
+) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the Triton kernel needs the triton package"
+    from hale.kernels import triton_lse
+
+    if query_ND.device.type != "cuda":
+        return f"the Triton kernel runs on cuda, not on {query_ND.device}"
+    if not triton_lse.supported(comparator, activation, query_ND.dtype, query_ND.shape[1]):
+        return f"the Triton kernel does not serve {activation} of {comparator} in {query_ND.dtype}"
+    return None
+
+
+@cache
+def _note(obstacle: str) -> None:
+    log.warning("%s; falling back to the slower reference", obstacle)
 
 
 class _EntityLogSumExp(torch.autograd.Function):
@@ -84,7 +145,10 @@ class _EntityLogSumExp(torch.autograd.Function):
         if (weight_N == weight_N[:1]).all():
             gradients = [gradient * weight_N[0] for gradient in gradients]
         else:
-            _, *gradients = reference_sweep(query_ND, scale_N, entity_ED, *ctx.rest, weight_N)
+            comparator, activation, known = ctx.rest
+            _, *gradients = reference_sweep(
+                query_ND, scale_N, entity_ED, comparator, activation, known, weight_N
+            )
         return (*gradients, None, None, None)
 
 

@@ -1,0 +1,326 @@
+/* LogSumExp over all entities and its gradient, in tiles that stay in cache.
+ *
+ * Compiled once per comparator and activation: COMPARATOR_POINCARE or not, and ACTIVATION, the name
+ * of one of the functions below. See docs/kernel.md for the method and what it costs.
+ *
+ * One lane holds one query, so a register holds LANES queries against one entity. Entities come in
+ * tiles of TILE; tiles are dealt to threads in chunks, each with partial sums of its own, which are
+ * added in a fixed order: the result depends neither on the number of threads nor on their timing.
+ *
+ * hale_forward  scores, their sums, the weights exp(score) h'(x) dx/d(dot), and weights * entities
+ * hale_backward weights' * queries, at any upstream gradient
+ *
+ * Gradient products take bf16 pairs where the machine has them (PAIR 2), else fp32 (PAIR 1);
+ * scores and sums are fp32 everywhere.
+ */
+#include "sweep.h"
+
+int64_t hale_tape_floats(int64_t rows, int64_t dim) { return tape_at(NULL, rows, dim).floats; }
+
+int64_t hale_weight_bytes(int64_t rows, int64_t entities) {
+    return (PLANES * padded(entities, TILE) * padded(rows, LANES) + 2 * LANES) * sizeof(weight);
+}
+
+/* Most queries of one call with (gradient) or without weights; never less than a register's. */
+int64_t hale_most_rows(int64_t entities, int64_t dim, int64_t gradient) {
+    int64_t rows = TAPE_FLOATS / (SUMS + padded(dim, LANES));
+    if (gradient) rows = smaller(rows, WEIGHT_BYTES / (PLANES * padded(entities, TILE) * sizeof(weight)));
+    return rows < LANES ? LANES : rows / LANES * LANES;
+}
+
+enum { SUM, GRADIENT, MAXIMUM };
+
+struct forward_scratch {
+    float *fact, *packed, *right, *tail;
+    uint32_t *left_out;
+};
+
+static int64_t forward_scratch_at(float *from, int64_t dim, struct forward_scratch *scratch) {
+    int64_t fact = TILE * ENTITY_FACTS, packed = TILE / PAIR * WIDTH;
+    int64_t right = TILE / PAIR * padded(dim, LANES);
+    *scratch = (struct forward_scratch){
+        .fact = from,
+        .packed = from + fact,
+        .right = from + fact + packed,
+        .left_out = (uint32_t *)(from + fact + packed + right),
+        .tail = from + fact + packed + right + TILE,
+    };
+    return fact + packed + right + TILE + BLOCK * dim;
+}
+
+/* Marks the pairs of a tile and block that do not count, and the rest of the last tile. */
+static int mark_left_out(const struct work *w, int64_t tile, int64_t block, int64_t count,
+                         uint32_t *left_out) {
+    int64_t at = tile * w->blocks + block;
+    int64_t from = w->bucket ? w->bucket[at] : 0, to = w->bucket ? w->bucket[at + 1] : 0;
+    if (from == to && count % BLOCK == 0) return 0;
+    memset(left_out, 0, TILE * sizeof *left_out);
+    for (int64_t index = from; index < to; index++)
+        left_out[w->pair[index] / WIDTH] |= (uint32_t)1 << (w->pair[index] % WIDTH);
+    memset(left_out + count, 0xff, (TILE - count) * sizeof *left_out);
+    return 1;
+}
+
+INLINE vec keep(vec value, uint32_t left_out) {
+    ivec bit;
+    for (int lane = 0; lane < LANES; lane++) bit[lane] = 1 << lane;
+    return (vec)((ivec)value & ((bit & ((int32_t)left_out - (ivec){0})) == 0));
+}
+
+/* One block of queries against one tile: scores, their sums, weights in both packings. */
+INLINE void forward_block(
+    int mode, int vectors, const struct work *w, int64_t tile, int64_t block, int64_t count,
+    const struct forward_scratch *scratch, float *sums) {
+    const struct sweep *s = w->s;
+    const int64_t rows = w->tape.rows, row = block * WIDTH, dim = s->dim;
+    const float *query = w->query + row * dim;
+    const float *entities = s->entity + tile * TILE * dim;
+    const int masked = mark_left_out(w, tile, block, count, scratch->left_out);
+    weight *weights = NULL, *square_weights = NULL;
+    if (mode == GRADIENT) {
+        weights = s->weights + tile * TILE * rows + row;
+        square_weights = weights + (PLANES - 1) * padded(s->entities, TILE) * rows;
+    }
+    vec total[2], query_sq[2] = {{0}}, scale[2] = {{0}};
+    for (int v = 0; v < vectors; v++) total[v] = splat(mode == MAXIMUM ? -INFINITY : 0);
+
+    for (int64_t begin = 0; begin < count; begin += BLOCK) {
+        const float *entity = entities + begin * dim;
+        if (count - begin < BLOCK) {
+            memset(scratch->tail, 0, BLOCK * dim * sizeof(float));
+            entity = memcpy(scratch->tail, entity, (count - begin) * dim * sizeof(float));
+        }
+        const float *fact = scratch->fact + begin * ENTITY_FACTS;
+        vec inner[BLOCK][2], square[BLOCK][2];
+        for (int v = 0; v < vectors; v++) {
+            vec known[FACTS];
+            for (int i = 0; i < FACTS; i++) known[i] = load(w->facts + i * rows + row + v * LANES);
+            for (int j = 0; j < BLOCK; j++) inner[j][v] = start(known, fact + j * ENTITY_FACTS);
+        }
+        multiply(0, vectors, dim, entity, dim, 1, query, vectors * LANES, inner);
+        for (int v = 0; v < vectors; v++) {
+            vec known[FACTS], shift = load(w->tape.sums + SHIFT * rows + row + v * LANES);
+            for (int i = 0; i < FACTS; i++) known[i] = load(w->facts + i * rows + row + v * LANES);
+#pragma GCC unroll 8
+            for (int j = 0; j < BLOCK; j++) {
+                struct compared x = compare(s, inner[j][v], known, fact + j * ENTITY_FACTS);
+                vec slope, score = ACTIVATION(x.distance, s->first, s->second, &slope) + shift;
+                uint32_t left_out = masked ? scratch->left_out[begin + j] >> (v * LANES) : 0;
+                if (mode == MAXIMUM) {
+                    vec absent = keep(splat(1), left_out);
+                    total[v] = larger(total[v], choose(absent == 0.0f, total[v], score));
+                    continue;
+                }
+                vec mass = power2(score);
+                if (masked) mass = keep(mass, left_out);
+                total[v] += mass;
+                if (mode == GRADIENT) {
+                    vec fall = mass * slope;
+                    query_sq[v] += fall * x.by_query_sq;
+                    scale[v] += fall * x.by_scale;
+                    inner[j][v] = fall * x.by_dot;
+                    square[j][v] = fall * x.by_entity_sq;
+                }
+            }
+        }
+        if (mode != GRADIENT) continue;
+        for (int v = 0; v < vectors; v++) {
+            for (int j = 0; j < BLOCK; j++) {
+                int64_t at = (begin + j) * rows + v * LANES;
+                store_weights(weights + at, inner[j][v]);
+                if (PLANES > 1) store_weights(square_weights + at, square[j][v]);
+            }
+            for (int j = 0; j < BLOCK; j += PAIR)
+                store(scratch->packed + (begin + j) / PAIR * WIDTH + v * LANES, pair(&inner[j][v], 2));
+        }
+    }
+    for (int v = 0; v < vectors; v++) {
+        float *to = sums + row + v * LANES;
+        vec before = load(to + TOTAL * rows);
+        store(to + TOTAL * rows, mode == MAXIMUM ? larger(before, total[v]) : before + total[v]);
+        store(to + QUERY_SQ * rows, load(to + QUERY_SQ * rows) + query_sq[v]);
+        store(to + SCALE * rows, load(to + SCALE * rows) + scale[v]);
+    }
+}
+
+/* product[row, :] += weights[row, tile] entity[tile, :] for the queries of a block. */
+static void forward_product(int64_t width, int64_t count, const struct forward_scratch *scratch,
+                            float *product, int64_t dim) {
+    for (int64_t row = 0; row < width; row += BLOCK)
+        for (int64_t k = 0; k < dim; k += 2 * LANES) {
+            int vectors = k + LANES < dim ? 2 : 1;
+            float *to = product + row * dim + k;
+            vec sum[BLOCK][2] = {{{0}}};
+            for (int r = 0; r < BLOCK; r++)
+                for (int v = 0; v < vectors; v++) sum[r][v] = load(to + r * dim + v * LANES);
+            if (vectors > 1)
+                multiply(1, 2, parts(count, PAIR), scratch->packed + row, 1, WIDTH,
+                         scratch->right + k, dim, sum);
+            else
+                multiply(1, 1, parts(count, PAIR), scratch->packed + row, 1, WIDTH,
+                         scratch->right + k, dim, sum);
+            for (int r = 0; r < BLOCK; r++)
+                for (int v = 0; v < vectors; v++) store(to + r * dim + v * LANES, sum[r][v]);
+        }
+}
+
+static int forward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, int64_t chunk,
+                         float *memory) {
+    const struct sweep *s = w->s;
+    const int64_t dim = s->dim;
+    struct forward_scratch scratch;
+    forward_scratch_at(memory, dim, &scratch);
+    struct tape partial = tape_at(w->partial + chunk * w->tape.floats, s->rows, w->tape.dim);
+    memset(partial.sums, 0, partial.floats * sizeof(float));
+    if (w->mode == MAXIMUM)
+        for (int64_t row = 0; row < partial.rows; row++) partial.sums[row] = -INFINITY;
+
+    for (int64_t tile = first_tile; tile < last_tile; tile++) {
+        int64_t count = smaller(TILE, s->entities - tile * TILE);
+        for (int64_t j = 0; j < padded(count, BLOCK); j += PAIR) {
+            const float *entity = s->entity + (tile * TILE + j) * dim;
+            vec square[PAIR] = {{0}};
+            for (int64_t k = 0; k < dim; k += LANES) {
+                vec value[PAIR] = {{0}};
+                for (int p = 0; p < PAIR && j + p < count; p++) {
+                    value[p] = load_part(entity + p * dim + k, dim - k);
+                    square[p] += value[p] * value[p];
+                }
+                if (w->mode == GRADIENT)
+                    store(scratch.right + j / PAIR * partial.dim + k, pair(value, PAIR - 1));
+            }
+            for (int p = 0; p < PAIR; p++)
+                describe_entity(s, sum(square[p]), scratch.fact + (j + p) * ENTITY_FACTS);
+        }
+        for (int64_t block = 0; block < w->blocks; block++) {
+            int64_t width = smaller(WIDTH, partial.rows - block * WIDTH);
+#define FORWARD(mode, vectors) \
+    forward_block(mode, vectors, w, tile, block, count, &scratch, partial.sums)
+            if (w->mode == GRADIENT) {
+                if (width == WIDTH) FORWARD(GRADIENT, 2);
+                else FORWARD(GRADIENT, 1);
+                forward_product(width, count, &scratch, partial.product + block * WIDTH * partial.dim,
+                                partial.dim);
+            } else if (w->mode == SUM) {
+                if (width == WIDTH) FORWARD(SUM, 2);
+                else FORWARD(SUM, 1);
+            } else {
+                if (width == WIDTH) FORWARD(MAXIMUM, 2);
+                else FORWARD(MAXIMUM, 1);
+            }
+        }
+    }
+    return 0;
+}
+
+/* Adds the chunks' sums in order. */
+static void add_partials(struct work *w) {
+    const struct tape *tape = &w->tape;
+    for (int64_t row = 0; row < tape->rows; row++) {
+        double total = w->mode == MAXIMUM ? -INFINITY : 0;
+        for (int64_t chunk = 0; chunk < w->chunks; chunk++) {
+            float value = w->partial[chunk * tape->floats + row];
+            if (w->mode != MAXIMUM) total += value;
+            else if (value > total) total = value;
+        }
+        tape->sums[row] = total;
+    }
+    if (w->mode != GRADIENT) return;
+    memset(tape->sums + QUERY_SQ * tape->rows, 0, 2 * tape->rows * sizeof(float));
+    memset(tape->product, 0, tape->rows * tape->dim * sizeof(float));
+    for (int64_t chunk = 0; chunk < w->chunks; chunk++) {
+        const float *partial = w->partial + chunk * tape->floats;
+        for (int64_t i = QUERY_SQ * tape->rows; i < SHIFT * tape->rows; i++) tape->sums[i] += partial[i];
+        for (int64_t i = SUMS * tape->rows; i < tape->floats; i++) tape->sums[i] += partial[i];
+    }
+}
+
+static int trusted(float total) { return total > 1e-25f && total < 1e25f; }
+
+/* Rows whose sum is too small or too large to be trusted get minus their greatest score as shift.
+ * Returns whether there are any. */
+static int shift_extremes(struct work *w, struct team team) {
+    int64_t rows = w->s->rows, extremes = 0;
+    float *total = w->tape.sums, *shift = total + SHIFT * w->tape.rows;
+    for (int64_t row = 0; row < rows; row++) {
+        shift[row] = !trusted(total[row]);
+        extremes += !trusted(total[row]);
+    }
+    if (!extremes) return 0;
+    int mode = w->mode;
+    w->mode = MAXIMUM;
+    run(team);
+    add_partials(w);
+    w->mode = mode;
+    for (int64_t row = 0; row < rows; row++)
+        shift[row] = shift[row] && isfinite(total[row]) ? -total[row] : 0;
+    return 1;
+}
+
+static void prepare_queries(struct work *w) {
+    const struct sweep *s = w->s;
+    for (int64_t row = 0; row < w->tape.rows; row++) {
+        const int64_t width = smaller(WIDTH, w->tape.rows - row / WIDTH * WIDTH);
+        float *query = w->query + row / WIDTH * WIDTH * s->dim + row % WIDTH;
+        double square = 0;
+        for (int64_t k = 0; k < s->dim; k++) {
+            float value = row < s->rows ? s->query[row * s->dim + k] : 0;
+            query[k * width] = query_factor(s) * value;
+            square += (double)value * value;
+        }
+        if (row < s->rows) describe_row(s, row, square, w->facts + row, w->tape.rows);
+        else for (int i = 0; i < FACTS; i++) w->facts[i * w->tape.rows + row] = 1;
+    }
+}
+
+/* Counting sort of the pairs by tile and block; fails on an entity out of range. */
+static int sort_pairs(struct work *w) {
+    const struct sweep *s = w->s;
+    int64_t *bucket = w->bucket;
+    for (int turn = 0; turn < 2; turn++) {
+        for (int64_t i = 0; i < s->pairs; i++) {
+            int64_t row = s->pair_row[i] - s->first_row, entity = s->pair_entity[i];
+            if (entity < 0 || entity >= s->entities) return 1;
+            if (row < 0 || row >= s->rows) continue;
+            int64_t at = entity / TILE * w->blocks + row / WIDTH;
+            if (turn == 0) bucket[at + 2]++;
+            else w->pair[bucket[at + 1]++] = entity % TILE * WIDTH + row % WIDTH;
+        }
+        for (int64_t at = 2; turn == 0 && at <= w->tiles * w->blocks; at++) bucket[at] += bucket[at - 1];
+    }
+    return 0;
+}
+
+/* Returns 0, 1 without memory, 2 for a pair out of range. */
+int hale_forward(const struct sweep *s) {
+    struct work w = {.s = s, .mode = s->weights ? GRADIENT : SUM};
+    w.tape = tape_at(s->tape, s->rows, s->weights ? s->dim : 0);
+    w.tiles = parts(s->entities, TILE);
+    w.blocks = parts(w.tape.rows, WIDTH);
+    w.chunks = smaller(w.tiles, smaller(MAX_CHUNKS, PARTIAL_FLOATS / w.tape.floats + 1));
+    w.query = allocate(w.tape.rows * s->dim);
+    w.facts = allocate(w.tape.rows * FACTS);
+    w.partial = allocate(w.chunks * w.tape.floats);
+    if (s->pairs) {
+        w.bucket = calloc(w.tiles * w.blocks + 2, sizeof *w.bucket);
+        w.pair = malloc(s->pairs * sizeof *w.pair);
+    }
+    int wrong = 0;
+    w.failed = !w.query || !w.facts || !w.partial || (s->pairs && (!w.bucket || !w.pair));
+    if (!w.failed && !(s->pairs && (wrong = sort_pairs(&w)))) {
+        prepare_queries(&w);
+        float *shift = memset(w.tape.sums + SHIFT * w.tape.rows, 0, w.tape.rows * sizeof(float));
+        struct forward_scratch unused;
+        struct team team = {&w, forward_chunk, forward_scratch_at(NULL, s->dim, &unused)};
+        run(team);
+        add_partials(&w);
+        if (shift_extremes(&w, team)) {
+            run(team);
+            add_partials(&w);
+        }
+        for (int64_t row = 0; row < s->rows; row++)
+            s->lse[row] = log(w.tape.sums[row]) - shift[row] * 0.6931471805599453;
+    }
+    free(w.query), free(w.facts), free(w.partial), free(w.bucket), free(w.pair);
+    return w.failed ? 1 : wrong ? 2 : 0;
+}

@@ -1,0 +1,160 @@
+/* Registers of LANES floats: GNU vector types, with intrinsics where those say it worse. */
+#pragma once
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+enum { LANES = 16, BLOCK = 8 };
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+enum { LANES = 8, BLOCK = 4 };
+#else
+enum { LANES = 4, BLOCK = 8 };
+#endif
+enum { WIDTH = 2 * LANES, TILE = 128, MAX_CHUNKS = 64 };
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float vec_unaligned __attribute__((vector_size(4 * LANES), may_alias, aligned(4)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+
+/* ---- lanes ---------------------------------------------------------------------------------- */
+
+#if defined(__AVX512F__)
+INLINE vec splat(float value) { return (vec)_mm512_set1_ps(value); }
+#else
+INLINE vec splat(float value) { return value - (vec){0}; }
+#endif
+INLINE vec load(const float *from) { return *(const vec_unaligned *)from; }
+INLINE void store(float *to, vec value) { *(vec_unaligned *)to = value; }
+
+INLINE vec load_part(const float *from, int64_t count) {
+    if (count >= LANES) return load(from);
+    vec value = {0};
+    memcpy(&value, from, count * sizeof(float));
+    return value;
+}
+
+INLINE void store_part(float *to, vec value, int64_t count) {
+    if (count >= LANES) store(to, value);
+    else memcpy(to, &value, count * sizeof(float));
+}
+
+INLINE vec choose(ivec mask, vec yes, vec no) {
+    return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
+}
+
+#if defined(__AVX512F__)
+/* A NaN in the second operand survives both. */
+INLINE vec at_least(float bound, vec x) { return (vec)_mm512_max_ps(_mm512_set1_ps(bound), x); }
+INLINE vec at_most(float bound, vec x) { return (vec)_mm512_min_ps(_mm512_set1_ps(bound), x); }
+INLINE vec larger(vec a, vec b) { return (vec)_mm512_max_ps(a, b); }
+INLINE vec root(vec x) { return (vec)_mm512_sqrt_ps(x); }
+INLINE float sum(vec x) { return _mm512_reduce_add_ps(x); }
+INLINE vec reciprocal(vec x) {
+    vec first = (vec)_mm512_rcp14_ps(x);
+    return first * (2.0f - x * first);
+}
+#else
+INLINE vec at_least(float bound, vec x) { return choose(x < bound, splat(bound), x); }
+INLINE vec at_most(float bound, vec x) { return choose(x > bound, splat(bound), x); }
+INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
+INLINE vec root(vec x) {
+    for (int lane = 0; lane < LANES; lane++) x[lane] = sqrtf(x[lane]);
+    return x;
+}
+INLINE float sum(vec x) {
+    float total = 0;
+    for (int lane = 0; lane < LANES; lane++) total += x[lane];
+    return total;
+}
+INLINE vec reciprocal(vec x) { return 1.0f / x; }
+#endif
+
+INLINE vec nearest(vec x) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    const float magic = 12582912.0f; /* 1.5 * 2^23: the sum has no room for a fraction */
+    return (x + magic) - magic;
+#endif
+}
+
+/* 2^x by a quintic on the fraction, relative error 1e-7; 0 below 2^-126 (2^-149), NaN kept. */
+INLINE vec power2(vec x) {
+    x = at_least(-200.0f, x);
+    vec whole = nearest(x), part = x - whole;
+    vec power = part * 1.327647205e-3f + 9.675541385e-3f;
+    power = power * part + 5.550713274e-2f;
+    power = power * part + 2.402211972e-1f;
+    power = power * part + 6.931469671e-1f;
+    power = power * part + 1.000000072f;
+#if defined(__AVX512F__)
+    return (vec)_mm512_scalef_ps(power, whole);
+#else
+    ivec exponent = __builtin_convertvector(at_most(128.0f, whole), ivec);
+    power = choose(x < -126.0f, splat(0), (vec)((ivec)power + (exponent << 23)));
+    return choose(whole > 127.0f, splat(INFINITY), choose(x != x, x, power));
+#endif
+}
+
+/* log2(x) for x > 0: the mantissa in [sqrt(1/2), sqrt(2)) by the series of 2 artanh. */
+INLINE vec log2_positive(vec x) {
+    ivec shifted = (ivec)x - 0x3f3504f3;
+    vec exponent = __builtin_convertvector(shifted >> 23, vec);
+    vec mantissa = (vec)((shifted & 0x007fffff) + 0x3f3504f3);
+    vec ratio = (mantissa - 1.0f) * reciprocal(mantissa + 1.0f), square = ratio * ratio;
+    vec series = square * 0.41219858f + 0.57707802f;
+    series = series * square + 0.96179669f;
+    series = series * square + 2.88539008f;
+    return choose(x < INFINITY, exponent + ratio * series, x);
+}
+
+/* ---- pairs: what the gradient products contract at a time ------------------------------------ */
+
+#if defined(__AVX512BF16__)
+enum { PAIR = 2 };
+typedef uint16_t weight;
+INLINE vec dot(vec sum, vec left, vec right) {
+    return (vec)_mm512_dpbf16_ps(sum, (__m512bh)left, (__m512bh)right);
+}
+/* Lanes of bf16 (even, odd). */
+INLINE vec pair(const vec *value, int64_t stride) {
+    const __m512i interleave = _mm512_set_epi16(
+        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+        23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    __m512bh halves = _mm512_cvtne2ps_pbh((__m512)value[stride], (__m512)value[0]);
+    return (vec)_mm512_permutexvar_epi16(interleave, (__m512i)halves);
+}
+INLINE void store_weights(weight *to, vec value) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
+}
+#else
+enum { PAIR = 1 };
+typedef float weight;
+INLINE vec dot(vec sum, vec left, vec right) { return sum + left * right; }
+INLINE vec pair(const vec *value, int64_t stride) { return (void)stride, value[0]; }
+INLINE void store_weights(weight *to, vec value) { store(to, value); }
+#endif
+
+/* sum[row] += left[row, :] right[:, vectors], of pairs or floats; left is read lane by lane. */
+INLINE void multiply(
+    int paired, int vectors, int64_t depth,
+    const float *left, int64_t row_stride, int64_t step_stride,
+    const float *right, int64_t right_stride, vec sum[BLOCK][2]) {
+    for (int64_t step = 0; step < depth; step++) {
+        vec first = load(right + step * right_stride);
+        vec second = vectors > 1 ? load(right + step * right_stride + LANES) : first;
+#pragma GCC unroll 8
+        for (int row = 0; row < BLOCK; row++) {
+            vec value = splat(left[row * row_stride + step * step_stride]);
+            for (int v = 0; v < vectors; v++) {
+                vec right_part = v ? second : first;
+                sum[row][v] = paired ? dot(sum[row][v], value, right_part)
+                                     : sum[row][v] + value * right_part;
+            }
+        }
+    }
+}

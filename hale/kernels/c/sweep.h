@@ -1,0 +1,99 @@
+/* What both passes share: the caller's arguments, what is kept between the passes, and threads. */
+#pragma once
+#include "activations.h"
+#include <pthread.h>
+#include <stdlib.h>
+
+struct sweep {
+    int64_t rows, entities, dim, threads;
+    const float *query, *scale, *entity; /* (rows, dim), (rows), (entities, dim), contiguous */
+    float norms, product, floor;         /* scale * max(floor, norms (|q|^2 + |e|^2) + product q.e) */
+    float first, second;                 /* the activation's parameters */
+    int64_t pairs;                       /* (row, entity) to leave out; those of other rows are */
+    const int64_t *pair_row, *pair_entity; /* skipped, rows count from first_row */
+    int64_t first_row;
+    weight *weights; /* scratch between the passes; NULL: no gradient is wanted */
+    float *tape;     /* likewise; see struct tape */
+    float *lse;      /* (rows) */
+    /* backward only */
+    const float *upstream;                                /* (rows) */
+    float *query_gradient, *scale_gradient, *entity_gradient;
+    int64_t accumulate; /* add to entity_gradient instead of writing it */
+};
+
+#include "comparators.h"
+
+/* Bounds of the scratch memory; together below 64 MiB up to a million entities. */
+enum { WEIGHT_BYTES = 40 << 20, TAPE_FLOATS = 1 << 19, PARTIAL_FLOATS = 3 << 20 };
+
+/* ---- shapes and scratch ---------------------------------------------------------------------- */
+
+INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
+INLINE int64_t padded(int64_t count, int64_t size) { return parts(count, size) * size; }
+
+/* Sums of a row over entities: of exp(score + shift), and of the derivatives times that. */
+enum { TOTAL, QUERY_SQ, SCALE, SHIFT, SUMS };
+
+/* (SUMS, rows padded) and the sums of weights * entities, (rows padded, dim padded). */
+struct tape {
+    float *sums, *product;
+    int64_t rows, dim, floats;
+};
+
+INLINE struct tape tape_at(float *from, int64_t rows, int64_t dim) {
+    struct tape tape = {.rows = padded(rows, LANES), .dim = padded(dim, LANES)};
+    tape.floats = tape.rows * (SUMS + tape.dim);
+    tape.sums = from;
+    tape.product = from + SUMS * tape.rows;
+    return tape;
+}
+
+/* What threads share; `failed` once memory ran out. */
+struct work {
+    const struct sweep *s;
+    struct tape tape;
+    int mode;
+    int64_t chunks, tiles, blocks, next, failed;
+    float *query, *facts, *partial;  /* forward: queries by block, transposed; FACTS of rows */
+    int64_t *bucket;                 /* forward: where a tile's and block's pairs start */
+    int32_t *pair;                   /* entity in tile * WIDTH + row in block */
+    float *right, *square;           /* backward: pairs of scaled queries, factors of squares */
+};
+
+INLINE void *allocate(int64_t floats) {
+    void *memory = NULL;
+    return posix_memalign(&memory, 64, floats * sizeof(float) + 64) ? NULL : memory;
+}
+
+/* ---- threads --------------------------------------------------------------------------------- */
+
+struct team {
+    struct work *work;
+    int (*chunk)(struct work *, int64_t first_tile, int64_t last_tile, int64_t chunk, float *scratch);
+    int64_t scratch;
+};
+
+static void *run_chunks(void *argument) {
+    struct team *team = argument;
+    struct work *work = team->work;
+    float *scratch = allocate(team->scratch);
+    if (!scratch) __atomic_store_n(&work->failed, 1, __ATOMIC_RELAXED);
+    while (scratch) {
+        int64_t chunk = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
+        if (chunk >= work->chunks) break;
+        team->chunk(work, chunk * work->tiles / work->chunks,
+                    (chunk + 1) * work->tiles / work->chunks, chunk, scratch);
+    }
+    free(scratch);
+    return NULL;
+}
+
+static void run(struct team team) {
+    pthread_t thread[256];
+    int64_t wanted = smaller(smaller(team.work->s->threads, team.work->chunks), 256) - 1, started = 0;
+    team.work->next = 0;
+    while (started < wanted && !pthread_create(&thread[started], NULL, run_chunks, &team)) started++;
+    run_chunks(&team);
+    while (started > 0) pthread_join(thread[--started], NULL);
+}

@@ -1,0 +1,108 @@
+"""Compiles C sources of this package for this machine, once, into a cache of the user's own."""
+
+import hashlib
+import importlib.util
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+LINK = ("-shared", "-fPIC", "-lm", "-pthread")
+TARGETS = (
+    ("-march=native", "-mprefer-vector-width=512"),
+    ("-march=native",),
+    ("-mcpu=native",),
+    (),
+)
+"""Flags that aim at this processor, best first; compilers differ in which they know."""
+
+
+class CompileError(RuntimeError):
+    """There is no compiler, or it failed; one line that says how to mend it."""
+
+
+def shared_library(folder: Path, defines: tuple[str, ...]) -> Path:
+    """The C files of ``folder`` as one library, compiled with ``-D`` each of ``defines``.
+
+    It is looked up in a cache by a hash of sources, compiler, options and processor.
+    Processes may build the same library at once. Where the user's cache folder
+    (``HALE_CACHE_DIR``, else ``$XDG_CACHE_HOME/hale``, else ``~/.cache/hale``) cannot be written, a
+    temporary folder serves.
+
+    Raises:
+        CompileError: nothing here compiles them.
+    """
+    compiler = find_compiler()
+    options = (*FLAGS, *(f"-D{define}" for define in defines))
+    text = [file.read_text() for file in sorted(folder.glob("*.[ch]"))]
+    key = hashlib.sha256(repr((text, compiler, options, TARGETS, _processor())).encode())
+    for cache_folder in (_cache_folder, _temporary_folder):
+        path = cache_folder() / f"{key.hexdigest()[:32]}.so"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _build(compiler, sorted(folder.glob("*.c")), options, path)
+            return path
+        except OSError as error:
+            log.info("cannot keep a compiled kernel: %s", error)
+    raise CompileError("no folder to compile into; set HALE_CACHE_DIR to one that can be written")
+
+
+@cache
+def find_compiler() -> tuple[str, ...]:
+    """The command of the first C compiler here: cc, gcc, clang, then the ziglang package.
+
+    Raises:
+        CompileError: there is none.
+    """
+    for name in ("cc", "gcc", "clang"):
+        if path := shutil.which(name):
+            return (path,)
+    if importlib.util.find_spec("ziglang"):
+        return (sys.executable, "-m", "ziglang", "cc")
+    raise CompileError(
+        "no C compiler found; install gcc or clang, or run: pip install 'hale[native]'"
+    )
+
+
+def _build(
+    compiler: tuple[str, ...], sources: list[Path], options: tuple[str, ...], path: Path
+) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / path.name
+        for target in TARGETS:
+            command = (*compiler, *options, *target, *map(str, sources), "-o", str(built), *LINK)
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode == 0:
+                built.replace(path)
+                return
+    lines = result.stderr.strip().splitlines() or ["no message"]
+    reason = next((line for line in lines if "error" in line), lines[-1])
+    raise CompileError(f"{' '.join(compiler)} failed: {reason}")
+
+
+def _cache_folder() -> Path:
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return Path(os.environ.get("HALE_CACHE_DIR") or caches / "hale") / "kernels"
+
+
+@cache
+def _temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="hale-kernels-"))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return platform.machine() + "".join(sorted({x for x in lines if x.startswith(wanted)}))
