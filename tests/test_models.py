@@ -240,7 +240,7 @@ def test_penalty_gradient_is_finite_at_zero() -> None:
     ("make", "message"),
     [
         (lambda: TransE(E, R, 0), "model.dim must be at least 1, got 0"),
-        (lambda: TransE(E, R, 4, init_std=0.0), "model.init_std must be above 0, got 0.0"),
+        (lambda: TransE(E, R, 4, init_std=0.0), "model.init_std must be a finite number above 0"),
         *[
             (lambda model=model: model(E, R, 5), f"model.dim must be even for {model.__name__}")
             for model in (RotL, Rot2L, RotH, RefH, AttH, ComplEx)

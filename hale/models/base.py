@@ -29,6 +29,8 @@ class QueryModel(nn.Module, ABC):
     """
 
     comparator: ClassVar[Comparator] = SquaredEuclidean()
+    initial_norm_sq: ClassVar[float] = 0.5
+    """Expected squared norm of initial vectors."""
 
     def __init__(
         self,
@@ -41,10 +43,10 @@ class QueryModel(nn.Module, ABC):
         super().__init__()
         if dim < 1:
             raise ValueError(f"model.dim must be at least 1, got {dim}")
-        if init_std is not None and not init_std > 0:
-            raise ValueError(f"model.init_std must be above 0, got {init_std}")
+        if init_std is not None and not 0 < init_std < float("inf"):
+            raise ValueError(f"model.init_std must be a finite number above 0, got {init_std}")
         self.dim = dim
-        self.init_std = init_std if init_std is not None else (2 * dim) ** -0.5
+        self.init_std = (self.initial_norm_sq / dim) ** 0.5 if init_std is None else init_std
         self.num_relations = num_relations
         self.entity = self.normal(num_entities, dim)
         self.raw_scale = (

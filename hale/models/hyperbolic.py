@@ -38,6 +38,7 @@ class HyperbolicModel(QueryModel):
     """
 
     comparator: ClassVar[Comparator] = Poincare()
+    initial_norm_sq: ClassVar[float] = 0.125
 
     def __init__(
         self,
@@ -48,9 +49,6 @@ class HyperbolicModel(QueryModel):
         init_std: float | None = None,
     ) -> None:
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        if init_std is None:
-            self.init_std /= 2
-            self.entity.data /= 2
         self.translation = self.normal(num_relations, dim)
 
     def scale(self, relation_B: Tensor) -> Tensor:
