@@ -1,5 +1,11 @@
-"""Loggers that a config may name, beside the CSV files that every run writes."""
+"""Loggers that a config may name, beside the CSV files that every run writes.
 
+Each is a context that yields a Lightning logger and closes it however the run ends, so that the
+next job of a sweep begins its own.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +13,7 @@ import wandb
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 
+@contextmanager
 def wandb_logger(
     output_dir: Path,
     name: str,
@@ -15,7 +22,7 @@ def wandb_logger(
     project: str,
     mode: str,
     tags: list[str] | None = None,
-) -> WandbLogger:
+) -> Iterator[WandbLogger]:
     """A W&B run of its own, with ``train_seconds`` as the x-axis of every curve.
 
     Args:
@@ -41,11 +48,17 @@ def wandb_logger(
     )
     run.define_metric("train_seconds")
     run.define_metric("*", step_metric="train_seconds")
-    return WandbLogger(experiment=run)
+    try:
+        yield WandbLogger(experiment=run)
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()
 
 
+@contextmanager
 def tensorboard_logger(
     output_dir: Path, name: str, group: str | None, config: dict[str, Any]
-) -> TensorBoardLogger:
+) -> Iterator[TensorBoardLogger]:
     """TensorBoard event files below ``tensorboard/`` of the run folder."""
-    return TensorBoardLogger(save_dir=output_dir, name="tensorboard")
+    yield TensorBoardLogger(save_dir=output_dir, name="tensorboard")

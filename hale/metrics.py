@@ -64,6 +64,8 @@ class RankingMetrics(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Each metric over all queries (``mrr``) and by direction (``tail/mrr``, ``head/mrr``).
 
+        A direction of which no query was ranked is left out.
+
         Raises:
             ValueError: if no rank was added.
         """
@@ -73,7 +75,8 @@ class RankingMetrics(Metric):
             raise ValueError("no query was ranked: the evaluated split has no triples")
         for direction, total in (("tail", tail), ("head", head)):
             means = _means(total.sum(0))
-            overall |= {f"{direction}/{name}": means[name] for name in means if name != "count"}
+            if means.pop("count"):
+                overall |= {f"{direction}/{name}": mean for name, mean in means.items()}
         return overall
 
     def per_relation(self) -> list[dict[str, float]]:

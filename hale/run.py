@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -35,10 +36,12 @@ class WritableOutput(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Try the run's folder."""
+        HydraConfig.instance().set_config(config)  # the folder's name may hold the choices
         _require_writable(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Try the sweep's folder."""
+        HydraConfig.instance().set_config(config)
         _require_writable(Path(config.hydra.sweep.dir))
 
 
@@ -123,21 +126,21 @@ def run(cfg: DictConfig) -> float:
     job = HydraConfig.get()
     name = job.job.override_dirname or folder.name
     sweep = Path(job.sweep.dir).name if job.mode is RunMode.MULTIRUN else None
-    logger = (
-        build(cfg.logger)(output_dir=folder, name=name, group=sweep, config=config)
-        if cfg.logger
-        else None
-    )
     interval: int | timedelta = (
         max(1, budget.steps // cfg.validations)
         if budget.steps
         else timedelta(seconds=budget.seconds / cfg.validations)
     )
 
-    return train(
-        Run(folder, name, config, choices, cfg.monitor, cfg.test),
-        module, data, budget, partial(build(cfg.trainer), val_check_interval=interval), logger,
-    )  # fmt: skip
+    facts = Run(folder, name, config, choices, cfg.monitor, cfg.test)
+    make_trainer = partial(build(cfg.trainer), val_check_interval=interval)
+    tracking = (
+        build(cfg.logger)(output_dir=folder, name=name, group=sweep, config=config)
+        if cfg.logger
+        else nullcontext()
+    )
+    with tracking as logger:
+        return train(facts, module, data, budget, make_trainer, logger)
 
 
 def _quieten() -> None:
@@ -156,7 +159,9 @@ def _app(cfg: DictConfig) -> float:
     try:
         return run(cfg)
     except (HaleError, OmegaConfBaseException) as error:
-        raise UserError(str(error)) from None
+        raise UserError(str(error).splitlines()[0]) from None
+    except (KeyboardInterrupt, SystemExit):
+        sys.exit(f"interrupted; go on with: hale resume={HydraConfig.get().runtime.output_dir}")
 
 
 def resumed(arguments: list[str]) -> list[str]:

@@ -52,28 +52,36 @@ class Run:
 
 
 class Identity(pl.Callback):
-    """Refuses a checkpoint of another dataset or other choices.
+    """Marks checkpoints with what they were made of, to refuse those of another run.
 
     Args:
-        dataset: fingerprint of the graph.
+        fingerprint: of the graph.
         config: the resolved config; only ``IDENTITY_KEYS`` of it count.
     """
 
-    def __init__(self, dataset: str, config: dict[str, Any]) -> None:
-        self.identity = {key: config[key] for key in IDENTITY_KEYS} | {"fingerprint": dataset}
+    def __init__(self, fingerprint: str, config: dict[str, Any]) -> None:
+        self.identity = {"fingerprint": fingerprint} | {key: config[key] for key in IDENTITY_KEYS}
 
     def state_dict(self) -> dict[str, Any]:
         """What the run is."""
         return self.identity
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare."""
+    def require(self, path: Path) -> None:
+        """Raise HaleError unless ``path`` is a checkpoint of the same identity."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            found = state["callbacks"][self.state_key]
+        except Exception as error:
+            raise HaleError(
+                f"{path} is not a checkpoint of hale ({type(error).__name__}): remove it, or "
+                "start in a new folder"
+            ) from error
         for key, value in self.identity.items():
-            if state_dict[key] != value:
-                what = "dataset's content" if key == "fingerprint" else key
+            if found.get(key) != value:
+                what = "dataset content" if key == "fingerprint" else key
                 raise HaleError(
-                    f"the checkpoint was made with another {what} ({state_dict[key]}, now "
-                    f"{value}): use the same, or start in a new folder"
+                    f"{path} was made with another {what} ({found.get(key)}, now {value}): "
+                    "use the same, or start in a new folder"
                 )
 
 
@@ -113,6 +121,8 @@ def train(
         enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
     last = run.folder / "checkpoints" / "last.ckpt"
+    if last.exists():
+        identity.require(last)
     status = "failed"
     try:
         baselines = _baselines(module, data) if run.test else {}
