@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from hale.activations import Hanon, Identity
 from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.errors import HaleError
 from hale.losses.base import require_compatible
 from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel
@@ -271,7 +272,7 @@ def test_every_choice_composes_and_steps(model: str) -> None:
             built = choose("model", model, num_entities=9, num_relations=R, dim=12)
             undefined = activation.nonnegative or (loss.nonnegative and not activation.positive)
             if not built.comparator.nonnegative and undefined:
-                with pytest.raises(ValueError, match="NegativeDot distances can be below 0"):
+                with pytest.raises(HaleError, match="NegativeDot distances can be below 0"):
                     require_compatible(built.comparator, activation, loss)
                 continue
             require_compatible(built.comparator, activation, loss)
@@ -286,9 +287,9 @@ def test_every_choice_composes_and_steps(model: str) -> None:
 
 
 def test_incompatible_choices_are_named_with_a_way_out() -> None:
-    with pytest.raises(ValueError, match=r"where XExp is not defined: choose activation=identity"):
+    with pytest.raises(HaleError, match=r"where XExp is not defined: choose activation=identity"):
         require_compatible(NegativeDot(), choose("activation", "xexp"), choose("loss", "all_neg"))
-    with pytest.raises(ValueError, match=r"under Identity, and QuerySampling .*activation=hanon"):
+    with pytest.raises(HaleError, match=r"under Identity, and QuerySampling .*activation=hanon"):
         require_compatible(NegativeDot(), Identity(), QuerySampling(square=True))
     require_compatible(NegativeDot(), Hanon(), QuerySampling(square=True))
     require_compatible(NegativeDot(), Identity(), QuerySampling(square=False))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from hale.activations import Activation
 from hale.comparators import Comparator
+from hale.errors import HaleError
 from hale.queries import QueryBatch
 from hale.scores import ScoreMatrix
 
@@ -26,17 +27,17 @@ class Loss(Protocol):
 
 
 def require_compatible(comparator: Comparator, activation: Activation, loss: Loss) -> None:
-    """Raise ValueError if the activation or the loss needs distances >= 0 and may not get them."""
+    """Raise HaleError if the activation or the loss needs distances >= 0 and may not get them."""
     if comparator.nonnegative:
         return
     distance = f"{type(comparator).__name__} distances can be below 0"
     if activation.nonnegative:
-        raise ValueError(
+        raise HaleError(
             f"{distance}, where {type(activation).__name__} is not defined: choose "
             "activation=identity, temperature, hanon or halin, or a model that measures a distance"
         )
     if loss.nonnegative and not activation.positive:
-        raise ValueError(
+        raise HaleError(
             f"{distance} under {type(activation).__name__}, and {type(loss).__name__} would pull "
             "their squares to 0: choose activation=hanon, a loss without the square, or a model "
             "that measures a distance"
