@@ -72,12 +72,16 @@ class TrainLoader:
             self._query_3T.shape[1], generator=self._generator("cpu", self._epoch)
         )
         query_3T = self._query_3T[:, order.to(self._query_3T.device)]
+        count_T = self._answers.count(query_3T[0], query_3T[1]).cpu()
         for batch in range(self._yielded, self._batches):
             self._yielded = batch + 1
-            query_3B = query_3T[:, batch * self._batch_size : (batch + 1) * self._batch_size]
-            entity_B, relation_B, target_B = query_3B[:, self._rank :: self._world_size]
+            first, last = batch * self._batch_size, (batch + 1) * self._batch_size
+            mine = slice(first + self._rank, last, self._world_size)
+            entity_B, relation_B, target_B = query_3T[:, mine]
             generator = self._generator(query_3T.device, self._epoch, batch, self._rank)
-            yield QueryBatch(entity_B, relation_B, target_B, self._answers, generator)
+            yield QueryBatch(
+                entity_B, relation_B, target_B, self._answers, generator, count_T[mine]
+            )
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches of it yielded so far, and batches per epoch."""

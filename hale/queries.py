@@ -70,13 +70,19 @@ class QueryIndex:
         _, count_B = self._span(entity_B, relation_B)
         return count_B
 
-    def lookup(self, entity_B: Tensor, relation_B: Tensor) -> Known:
-        """All known answers of each query, as pairs (row, entity) sorted by row."""
+    def lookup(self, entity_B: Tensor, relation_B: Tensor, total: int | None = None) -> Known:
+        """All known answers of each query, as pairs (row, entity) sorted by row.
+
+        Args:
+            entity_B: entity of each query.
+            relation_B: its relation.
+            total: P, where it is known beforehand; else a CUDA device is waited for to learn it.
+        """
         start_B, count_B = self._span(entity_B, relation_B)
-        row_P = torch.repeat_interleave(count_B)
-        first_B = count_B.cumsum(0) - count_B
-        within_P = torch.arange(len(row_P), device=row_P.device) - first_B[row_P]
-        return Known(row_P, self._answer_T[start_B[row_P] + within_P])
+        row_P = torch.repeat_interleave(count_B, output_size=total)
+        shift_B = start_B - (count_B.cumsum(0) - count_B)
+        at_P = torch.arange(len(row_P), device=row_P.device) + shift_B[row_P]
+        return Known(row_P, self._answer_T[at_P])
 
     def contains(self, entity_B: Tensor, relation_B: Tensor, candidate_BK: Tensor) -> Tensor:
         """Whether each candidate is a known answer of its query, ``bool_BK``."""
@@ -98,7 +104,8 @@ class QueryBatch:
     """Queries with one true answer each, and the index of all their known answers.
 
     Known are the answers of training in a training batch, those of all splits in a ranking batch.
-    Only a training batch has a ``generator``, seeded for it alone.
+    Only a training batch has a ``generator``, seeded for it alone, and ``count_B``, how many answers
+    each query has: on the host, so that a step on CUDA need not wait for the device to learn it.
     """
 
     entity_B: Tensor
@@ -106,6 +113,7 @@ class QueryBatch:
     target_B: Tensor
     answers: QueryIndex
     generator: torch.Generator | None = None
+    count_B: Tensor | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -113,7 +121,8 @@ class QueryBatch:
 
     def known(self, rows: int) -> Known:
         """The known answers of the first ``rows`` queries, targets included."""
-        return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows])
+        total = None if self.count_B is None else int(self.count_B[:rows].sum())
+        return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows], total)
 
     def negatives(self, count: int) -> Tensor:
         """``entity_BK`` drawn uniformly from all entities with the batch's own generator.
