@@ -104,8 +104,8 @@ class QueryBatch:
     """Queries with one true answer each, and the index of all their known answers.
 
     Known are the answers of training in a training batch, those of all splits in a ranking batch.
-    Only a training batch has a ``generator``, seeded for it alone, and ``count_B``, how many answers
-    each query has: on the host, so that a step on CUDA need not wait for the device to learn it.
+    Only a training batch has a ``generator``, seeded for it alone, and ``count_B``, how many
+    answers each query has: on the host, so that a step need not wait for a CUDA device to learn it.
     """
 
     entity_B: Tensor
