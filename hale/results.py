@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from rich.table import Table
 
+import hale
 from hale.errors import HaleError
 from hale.files import write_atomically
 
 RESULT_FILE = "result.json"
-VERSIONED = ("hale", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
+VERSIONED = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 
 def write_result(folder: Path, record: dict[str, Any]) -> None:
@@ -55,7 +56,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         },
-        "versions": {"python": platform.python_version()}
+        "versions": {"hale": hale.__version__, "python": platform.python_version()}
         | {package: version(package) for package in VERSIONED},
         "commit": _commit(),
     }
