@@ -27,7 +27,7 @@ class AdvNeg:
     """
 
     num_negatives: int = 256
-    margin: float = 6.0
+    margin: float = 3.0
     adversarial_temperature: float = 1.0
     filtered: bool = True
     nonnegative: ClassVar[bool] = False

@@ -23,12 +23,13 @@ class SamNeg:
 
     Args:
         num_negatives: K, negatives drawn for each query.
-        margin: m, added to every score; 0 for models whose scores have both signs.
+        margin: m, added to every score: a few times the distance that training starts from (about
+            1); 0 for models whose scores have both signs.
         filtered: draw no known training answer as a negative.
     """
 
     num_negatives: int = 256
-    margin: float = 6.0
+    margin: float = 3.0
     filtered: bool = False
     nonnegative: ClassVar[bool] = False
 
