@@ -17,4 +17,19 @@ Shapes are part of names (``query_BD``, ``score_BE``):
     P  (row, entity) pairs             T  triples
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hale.trained import load
+
+__all__ = ["load"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import :func:`hale.trained.load`, and PyTorch with it, on first use."""
+    if name == "load":
+        from hale.trained import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

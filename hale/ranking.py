@@ -86,6 +86,31 @@ def filtered_ranks(scores: ScoreMatrix, target_B: Tensor, known: Known) -> Ranks
     )
 
 
+@torch.no_grad()
+def top_k(scores: ScoreMatrix, k: int, left_out: Known | None = None) -> Tensor:
+    """The k best entities of each query, ``entity_BK``, best first; K is E where E is less.
+
+    Args:
+        scores: B queries against all entities; the activation is not evaluated.
+        k: how many, at least 1.
+        left_out: entities that are not wanted. A row with fewer than K others ends in -1.
+
+    Raises:
+        DivergedError: a score is NaN or infinite.
+    """
+    count = min(k, len(scores.entity_ED))
+    best_BK = scores.query_BD.new_empty(len(scores), count, dtype=torch.int64)
+    left_out = None if left_out is None else _by_row(left_out)
+    with _full_precision(best_BK.device.type):
+        for rows, distance_CE in _distance_chunks(scores):
+            _require_finite(distance_CE)
+            if left_out is not None:
+                distance_CE[_pairs_of(left_out, rows)] = torch.inf
+            distance_CK, entity_CK = distance_CE.topk(count, largest=False)
+            best_BK[rows] = entity_CK.masked_fill(distance_CK.isinf(), -1)
+    return best_BK
+
+
 def _count_rivals(scores: ScoreMatrix, target_B: Tensor, known: Known) -> tuple[Tensor, Tensor]:
     """How many rivals are nearer than each target and how many as near: ``better_B, tied_B``.
 

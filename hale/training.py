@@ -19,6 +19,7 @@ from hale.data import QueryDataModule
 from hale.errors import HaleError
 from hale.evaluation import evaluate
 from hale.metrics import RankingMetrics
+from hale.model_folder import write_model
 from hale.module import LinkPrediction
 from hale.progress import BudgetBar
 from hale.queries import QueryBatch
@@ -93,9 +94,9 @@ def train(
     make_trainer: Callable[..., pl.Trainer],
     logger: Logger | None = None,
 ) -> float:
-    """Train to the budget, test the best checkpoint and write ``result.json``.
+    """Train to the budget, test the best checkpoint and write ``model/`` and ``result.json``.
 
-    Goes on from the folder's last checkpoint where there is one. Beside the result the folder gets
+    Goes on from the folder's last checkpoint where there is one. Beside these the folder gets
     ``curve.csv`` (one row per validation), ``csv/`` (everything logged) and ``checkpoints/``.
 
     Returns:
@@ -130,10 +131,10 @@ def train(
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
         valid = max(curve.rows, key=lambda row: row[run.monitor])
         metrics = {name: value for name, value in valid.items() if name.startswith("valid/")}
+        # weights only: a test by ckpt_path would set the budget back to the checkpoint's
+        weights = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(weights["state_dict"])
         if run.test:
-            # weights only: a test by ckpt_path would set the budget back to the checkpoint's
-            weights = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-            module.load_state_dict(weights["state_dict"])
             trainer.test(module, datamodule=data, verbose=False)
             metrics |= {
                 name: float(value)
@@ -164,6 +165,7 @@ def train(
         | provenance(module.device)
     )
     if trainer.is_global_zero:
+        write_model(run.folder / "model", module.model, data.graph, record)
         write_result(run.folder, record)
         _report(console, run, record, baselines)
     return float(metrics[run.monitor])

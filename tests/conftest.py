@@ -72,8 +72,12 @@ def run_training(
     ) -> LinkPrediction:
         module = module or make_module(seed)
         data = QueryDataModule(graph, batch_size=32, seed=seed)
-        leaves = ("model", "loss", "activation", "dataset", "data", "optimizer", "schedule")
-        config = dict.fromkeys(leaves, {"fixed": True}) | {"seed": seed}
+        leaves = ("loss", "dataset", "data", "optimizer", "schedule")
+        config = {leaf: {"fixed": True} for leaf in leaves} | {
+            "model": {"_target_": "hale.models.rotl.RotL", "dim": 8},
+            "activation": {"_target_": "hale.activations.Hanon"},
+            "seed": seed,
+        }
         facts = Run(folder, "test", config, {"model": "rotl"}, "valid/mrr", test=True)
 
         def make_trainer(**parts: object) -> pl.Trainer:
