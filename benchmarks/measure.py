@@ -1,0 +1,140 @@
+"""What the benchmarks share: interleaved timing, graphs, facts of the machine, tables, JSON.
+
+Two ways of doing the same thing are timed in turn within one run, and their ratio is the median of
+the ratios of neighbours: a machine that slows down slows both.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hale.benchmarks import BENCHMARKS, benchmark
+from hale.files import write_atomically
+from hale.kg import KnowledgeGraph
+from hale.results import provenance
+
+Row = dict[str, Any]
+
+NO_PYKEEN = "not run: pykeen is not installed (pip install 'hale[bench]')"
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """``quick``, ``threads`` and ``out`` of the command line; PyTorch gets its threads."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes: does everything turn?")
+    parser.add_argument("--threads", type=int, help="CPU threads; PyTorch's choice by default")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    given = parser.parse_args()
+    if given.threads is not None:
+        torch.set_num_threads(given.threads)
+    return given
+
+
+def interleaved(
+    ways: Mapping[str, Callable[[], object]], repetitions: int, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each way, taken in turn ``repetitions`` times after ``warm_up`` untimed rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(-warm_up, repetitions):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest ratio of neighbours in time."""
+    ratios = [n / d for n, d in zip(numerators, denominators, strict=True)]
+    return {"ratio": statistics.median(ratios), "least": min(ratios), "greatest": max(ratios)}
+
+
+def has_pykeen() -> bool:
+    """Whether PyKEEN is installed; says so where it is not."""
+    found = importlib.util.find_spec("pykeen") is not None
+    if not found:
+        print(NO_PYKEEN, flush=True)
+    return found
+
+
+def facts() -> Row:
+    """Date, hardware, threads, versions, commit and command of this process."""
+    about = provenance(torch.device("cpu"))
+    about["hardware"]["usable_cores"] = len(os.sched_getaffinity(0))
+    if importlib.util.find_spec("pykeen") is not None:
+        about["versions"]["pykeen"] = importlib.metadata.version("pykeen")
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    words = ["python", "-m", module.name if module else sys.argv[0], *sys.argv[1:]]
+    return about | {"command": shlex.join(words)}
+
+
+def write_json(path: Path, content: Row) -> None:
+    """Write ``content``, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as file:
+        json.dump(content, file, indent=1, allow_nan=False)
+        file.write("\n")
+
+
+def report(given: argparse.Namespace, **tables: Sequence[Row]) -> None:
+    """Print each table and, where a file was asked for, write them with the facts."""
+    for title, rows in tables.items():
+        print_table(title, rows)
+    if given.out is not None:
+        write_json(given.out, facts() | {"quick": given.quick, "tables": tables})
+
+
+def print_table(title: str, rows: Sequence[Row]) -> None:
+    """Aligned columns, floats with four digits."""
+    print(f"\n{title} ({torch.get_num_threads()} threads)")
+    if not rows:
+        print("  nothing was measured")
+        return
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        print("  " + "  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)), flush=True)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def benchmark_graph(name: str) -> KnowledgeGraph:
+    """The benchmark where ``HALE_DATA_DIR`` is set, else a random graph of its size."""
+    if os.environ.get("HALE_DATA_DIR"):
+        return benchmark(name)
+    known = BENCHMARKS[name]
+    return random_graph(
+        f"random like {name}", known.num_entities, known.num_relations, known.num_triples
+    )
+
+
+def random_graph(
+    name: str, num_entities: int, num_relations: int, num_triples: Sequence[int]
+) -> KnowledgeGraph:
+    """Uniformly random triples; ``num_triples`` counts train, valid and test."""
+    generator = torch.Generator().manual_seed(0)
+    bounds = (num_entities, num_relations, num_entities)
+    splits = [
+        torch.stack([torch.randint(b, (count,), generator=generator) for b in bounds], 1)
+        for count in num_triples
+    ]
+    entities = tuple(f"e{i}" for i in range(num_entities))
+    relations = tuple(f"r{i}" for i in range(num_relations))
+    return KnowledgeGraph(name, entities, relations, *splits)
