@@ -8,7 +8,7 @@ The method and its measurements are in docs/kernel.md.
 """
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,37 +51,38 @@ class _Kernel(NamedTuple):
     numbers: tuple[float, ...]
 
 
+_COMPARATORS: dict[type, tuple[tuple[str, ...], tuple[float, float, float]]] = {
+    SquaredEuclidean: ((), (1.0, -2.0, 0.0)),
+    NegativeDot: ((), (0.0, -1.0, -torch.inf)),
+    Poincare: (("COMPARATOR_POINCARE",), (0.0, 0.0, 0.0)),
+}
+"""Definitions; factors of the squared norms and of the dot product, and the floor."""
+
+_ACTIVATIONS: dict[type, tuple[str, Callable[[Any], tuple[float, float]]]] = {
+    Identity: ("linear", lambda h: (1.0, 0.0)),
+    Temperature: ("linear", lambda h: (1 / h.temperature, 0.0)),
+    Hanon: ("hanon", lambda h: (h.beta, h.gamma)),
+    Halin: ("halin", lambda h: (h.beta, h.gamma)),
+    XExp: ("xexp", lambda h: (h.limit, 0.0)),
+    Artanh: ("artanh", lambda h: (0.0, 0.0)),
+}
+"""Function in C and its parameters; of these very types, since subclasses are other functions."""
+
+_MOST_LIMIT = 60.0
+"""Largest ``limit`` of XExp whose slopes are finite in float32."""
+
+
 def _kernel(comparator: Comparator, activation: Activation) -> _Kernel | str:
     """The kernel, compiled if it was not yet, or why there is none."""
-    unknown = f"the native kernel does not know {activation} of {comparator}"
-    defines: tuple[str, ...]
-    linear: tuple[float, ...]
-    match comparator:
-        case SquaredEuclidean():
-            defines, linear = (), (1.0, -2.0, 0.0)
-        case NegativeDot():
-            defines, linear = (), (0.0, -1.0, -torch.inf)
-        case Poincare():
-            defines, linear = ("COMPARATOR_POINCARE",), (0.0, 0.0, 0.0)
-        case _:
-            return unknown
-    match activation:
-        case Identity():
-            name, numbers = "linear", (1.0, 0.0)
-        case Temperature(temperature):
-            name, numbers = "linear", (1 / temperature, 0.0)
-        case Hanon(beta, gamma):
-            name, numbers = "hanon", (beta, gamma)
-        case Halin(beta, gamma):
-            name, numbers = "halin", (beta, gamma)
-        case XExp(limit) if limit <= 60:  # beyond, its slope overflows float32
-            name, numbers = "xexp", (limit, 0.0)
-        case Artanh():
-            name, numbers = "artanh", (0.0, 0.0)
-        case _:
-            return unknown
+    known = type(comparator) in _COMPARATORS and type(activation) in _ACTIVATIONS
+    if not known or (isinstance(activation, XExp) and activation.limit > _MOST_LIMIT):
+        return f"the native kernel does not know {activation} of {comparator}"
+    defines, factors = _COMPARATORS[type(comparator)]
+    name, parameters = _ACTIVATIONS[type(activation)]
     library = _library((*defines, f"ACTIVATION={name}"))
-    return library if isinstance(library, str) else _Kernel(library, (*linear, *numbers))
+    if isinstance(library, str):
+        return library
+    return _Kernel(library, (*factors, *parameters(activation)))
 
 
 @cache

@@ -18,14 +18,14 @@
 int64_t hale_tape_floats(int64_t rows, int64_t dim) { return tape_at(NULL, rows, dim).floats; }
 
 int64_t hale_weight_bytes(int64_t rows, int64_t entities) {
-    return (PLANES * padded(entities, TILE) * padded(rows, LANES) + 2 * LANES) * sizeof(weight);
+    return (PLANES * padded(entities, TILE) * padded(rows, ROWS) + 2 * LANES) * sizeof(weight);
 }
 
 /* Most queries of one call with (gradient) or without weights; never less than a register's. */
 int64_t hale_most_rows(int64_t entities, int64_t dim, int64_t gradient) {
     int64_t rows = TAPE_FLOATS / (SUMS + padded(dim, LANES));
     if (gradient) rows = smaller(rows, WEIGHT_BYTES / (PLANES * padded(entities, TILE) * sizeof(weight)));
-    return rows < LANES ? LANES : rows / LANES * LANES;
+    return rows < ROWS ? ROWS : rows / ROWS * ROWS;
 }
 
 enum { SUM, GRADIENT, MAXIMUM };
@@ -104,14 +104,15 @@ INLINE void forward_block(
 #pragma GCC unroll 8
             for (int j = 0; j < BLOCK; j++) {
                 struct compared x = compare(s, inner[j][v], known, fact + j * ENTITY_FACTS);
-                vec slope, score = ACTIVATION(x.distance, s->first, s->second, &slope) + shift;
+                vec slope, score = ACTIVATION(x.distance, s->first, s->second, &slope);
+                score = at_least(-3e38f, score); /* rounded before the shift: no fused sum */
                 uint32_t left_out = masked ? scratch->left_out[begin + j] >> (v * LANES) : 0;
                 if (mode == MAXIMUM) {
                     vec absent = keep(splat(1), left_out);
                     total[v] = larger(total[v], choose(absent == 0.0f, total[v], score));
                     continue;
                 }
-                vec mass = power2(score);
+                vec mass = power2(score + shift);
                 if (masked) mass = keep(mass, left_out);
                 total[v] += mass;
                 if (mode == GRADIENT) {

@@ -14,6 +14,8 @@ enum { LANES = 8, BLOCK = 4 };
 enum { LANES = 4, BLOCK = 8 };
 #endif
 enum { WIDTH = 2 * LANES, TILE = 128, MAX_CHUNKS = 64 };
+/* Queries come in multiples of ROWS. */
+enum { ROWS = LANES > BLOCK ? LANES : BLOCK };
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -46,8 +48,8 @@ INLINE vec choose(ivec mask, vec yes, vec no) {
     return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
 }
 
+/* A NaN in x survives at_least and at_most. */
 #if defined(__AVX512F__)
-/* A NaN in the second operand survives both. */
 INLINE vec at_least(float bound, vec x) { return (vec)_mm512_max_ps(_mm512_set1_ps(bound), x); }
 INLINE vec at_most(float bound, vec x) { return (vec)_mm512_min_ps(_mm512_set1_ps(bound), x); }
 INLINE vec larger(vec a, vec b) { return (vec)_mm512_max_ps(a, b); }
@@ -57,6 +59,17 @@ INLINE vec reciprocal(vec x) {
     vec first = (vec)_mm512_rcp14_ps(x);
     return first * (2.0f - x * first);
 }
+#elif defined(__AVX2__)
+INLINE vec at_least(float bound, vec x) { return (vec)_mm256_max_ps(_mm256_set1_ps(bound), x); }
+INLINE vec at_most(float bound, vec x) { return (vec)_mm256_min_ps(_mm256_set1_ps(bound), x); }
+INLINE vec larger(vec a, vec b) { return (vec)_mm256_max_ps(a, b); }
+INLINE vec root(vec x) { return (vec)_mm256_sqrt_ps(x); }
+INLINE float sum(vec x) {
+    float total = 0;
+    for (int lane = 0; lane < LANES; lane++) total += x[lane];
+    return total;
+}
+INLINE vec reciprocal(vec x) { return 1.0f / x; }
 #else
 INLINE vec at_least(float bound, vec x) { return choose(x < bound, splat(bound), x); }
 INLINE vec at_most(float bound, vec x) { return choose(x > bound, splat(bound), x); }

@@ -42,7 +42,7 @@ struct tape {
 };
 
 INLINE struct tape tape_at(float *from, int64_t rows, int64_t dim) {
-    struct tape tape = {.rows = padded(rows, LANES), .dim = padded(dim, LANES)};
+    struct tape tape = {.rows = padded(rows, ROWS), .dim = padded(dim, LANES)};
     tape.floats = tape.rows * (SUMS + tape.dim);
     tape.sums = from;
     tape.product = from + SUMS * tape.rows;

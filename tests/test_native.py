@@ -1,0 +1,279 @@
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_entity_logsumexp import (
+    ACTIVATIONS,
+    IDS,
+    PAIRS,
+    differentiate,
+    draw,
+    mask,
+    naive,
+    relative,
+)
+
+from hale.activations import Halin, Hanon, Identity, Temperature, XExp
+from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.kernels import compile as compiling
+from hale.kernels import native
+from hale.kernels.compile import CompileError, find_compiler, shared_library
+from hale.kernels.native import native_entity_logsumexp
+from hale.queries import Known
+
+try:
+    find_compiler()
+except CompileError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+VALUE, GRADIENT, GRADIENT_BF16 = 2e-5, 1e-4, 1e-2
+EUCLIDEAN = (SquaredEuclidean(), Hanon())
+
+
+def agree(rows, entities, dim, comparator, activation, masked, seed=0, std=None):
+    """Errors of the value and of the three gradients against float64 autograd are in bounds."""
+    inputs, weight = draw(rows, entities, dim, seed, std=std)
+    known = mask(rows, entities, seed) if masked else None
+    rest = (comparator, activation, known)
+    actual = differentiate(native_entity_logsumexp, inputs, weight, *rest)
+    doubles = [tensor.double() for tensor in inputs]
+    expected = differentiate(naive, doubles, weight.double(), *rest)
+    torch.testing.assert_close(actual[0].double(), expected[0], rtol=VALUE, atol=VALUE)
+    assert relative(actual[1], expected[1]) < GRADIENT_BF16
+    assert relative(actual[2], expected[2]) < GRADIENT
+    assert relative(actual[3], expected[3]) < GRADIENT_BF16
+
+
+@pytest.mark.parametrize(("comparator", "activation"), PAIRS, ids=IDS)
+@pytest.mark.parametrize("masked", [False, True])
+def test_agrees_with_float64_autograd(comparator, activation, masked):
+    for rows, entities, dim in ((1, 1, 1), (5, 7, 3), (33, 400, 70), (102, 1003, 32)):
+        agree(rows, entities, dim, comparator, activation, masked and entities > 1)
+
+
+@pytest.fixture(params=["-march=native -mno-avx512bf16", "-march=haswell", "-march=x86-64"])
+def _fp32(request, monkeypatch):
+    """Kernels for processors without bf16 products; their gradients are held to fp32's bound."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("these are flags of x86")
+    if "haswell" in request.param and "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("needs AVX2")
+    monkeypatch.setattr(compiling, "TARGETS", (tuple(request.param.split()),))
+    monkeypatch.setattr(native, "_library", cache(native._library.__wrapped__))
+    monkeypatch.setattr(sys.modules[__name__], "GRADIENT_BF16", GRADIENT)
+
+
+@pytest.mark.usefixtures("_fp32")
+@settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.integers(1, 70), st.integers(2, 300), st.integers(1, 40), st.booleans(), st.integers(0, 99)
+)
+def test_agrees_at_any_shape_in_fp32(rows, entities, dim, masked, seed):
+    agree(rows, entities, dim, *EUCLIDEAN, masked, seed)
+
+
+@pytest.mark.usefixtures("_fp32")
+def test_poincare_agrees_in_fp32():
+    for rows, entities, dim in ((1, 2, 3), (43, 400, 70)):
+        agree(rows, entities, dim, Poincare(), Halin(beta=3.0), masked=True)
+
+
+def test_many_queries_go_in_blocks(monkeypatch):
+    inputs, weight = draw(90, 300, 8)
+    known = mask(90, 300)
+    expected = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN, known)
+    library = native._kernel(*EUCLIDEAN).library
+    monkeypatch.setattr(library, "hale_most_rows", lambda *_: 32)
+    actual = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN, known)
+    for one, wanted in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, wanted, rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_retained_graph_differentiates_again(activation):
+    inputs, weight = draw(20, 50, 8)
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    lse = (native_entity_logsumexp(*leaves, SquaredEuclidean(), activation) * weight).sum()
+    first = torch.autograd.grad(lse, leaves, retain_graph=True)
+    for one, other in zip(first, torch.autograd.grad(lse, leaves), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_two_graphs_do_not_share_scratch():
+    (first, weight), (second, _) = draw(20, 50, 8, seed=1), draw(20, 50, 8, seed=2)
+    expected = [
+        differentiate(native_entity_logsumexp, x, weight, *EUCLIDEAN) for x in (first, second)
+    ]
+    leaves = [[tensor.clone().requires_grad_() for tensor in x] for x in (first, second)]
+    losses = [(native_entity_logsumexp(*x, *EUCLIDEAN) * weight).sum() for x in leaves]
+    for loss, x, wanted in zip(losses, leaves, expected, strict=True):
+        assert all(map(torch.equal, torch.autograd.grad(loss, x), wanted[1:]))
+
+
+def test_the_result_does_not_depend_on_threads():
+    inputs, weight = draw(70, 3000, 16)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN))
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("activation", [Identity(), Temperature(0.5)])
+def test_sums_that_overflow_or_underflow(sign, activation):
+    inputs, weight = draw(20, 300, 8)
+    query, scale, entity = inputs
+    far = (query, scale * 1e4, sign * entity.abs() * query[:1].sign())
+    rest = (NegativeDot(), activation, mask(20, 300))
+    actual = differentiate(native_entity_logsumexp, far, weight, *rest)
+    expected = differentiate(naive, [x.double() for x in far], weight.double(), *rest)
+    assert expected[0].abs().max() > 1e3
+    torch.testing.assert_close(actual[0].double(), expected[0], rtol=1e-5, atol=1e-2)
+    for one, wanted in zip(actual[1:], expected[1:], strict=True):
+        assert relative(one, wanted) < 3e-2  # a rounded score of 1e4 is off by 1e-3
+
+
+def test_far_rows_do_not_disturb_near_ones():
+    (query, scale, entity), weight = draw(20, 300, 8)
+    query[3] *= 100
+    rest = (SquaredEuclidean(), XExp())
+    actual = differentiate(native_entity_logsumexp, (query, scale, entity), weight, *rest)
+    doubles = [tensor.double() for tensor in (query, scale, entity)]
+    expected = differentiate(naive, doubles, weight.double(), *rest)
+    torch.testing.assert_close(actual[0].double(), expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_known_answers_are_skipped_not_subtracted():
+    (query, scale, entity), weight = draw(4, 2000, 8)
+    entity = entity + 30  # all far but those that are known, whose e^0 dwarfs the rest
+    entity[:4] = query
+    known = Known(*torch.cartesian_prod(torch.arange(4), torch.arange(4)).T)
+    rest = (SquaredEuclidean(), Hanon(gamma=30.0), known)
+    actual = differentiate(native_entity_logsumexp, (query, scale, entity), weight, *rest)
+    doubles = [tensor.double() for tensor in (query, scale, entity)]
+    expected = differentiate(naive, doubles, weight.double(), *rest)
+    torch.testing.assert_close(actual[0].double(), expected[0], rtol=1e-5, atol=0)
+
+
+def test_a_row_without_entities_is_minus_infinity_and_has_no_gradient():
+    inputs, weight = draw(3, 5, 2)
+    known = Known(torch.full((5,), 1), torch.arange(5))
+    lse, query, scale, entity = differentiate(
+        native_entity_logsumexp, inputs, weight, *EUCLIDEAN, known
+    )
+    assert lse[1] == -torch.inf
+    assert lse[[0, 2]].isfinite().all()
+    assert (query[1] == 0).all()
+    assert scale[1] == 0
+    assert entity.isfinite().all()
+
+
+@pytest.mark.parametrize(("comparator", "activation"), PAIRS, ids=IDS)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_nan_is_never_swallowed(comparator, activation, place):
+    inputs, weight = draw(40, 200, 8)
+    inputs[place][(7,) * inputs[place].dim()] = torch.nan
+    lse, *gradients = differentiate(native_entity_logsumexp, inputs, weight, comparator, activation)
+    assert lse.isnan().all() if place == 2 else lse.isnan().nonzero().tolist() == [[7]]
+    assert gradients[2].isnan().any()
+
+
+def test_a_pair_out_of_range_is_refused():
+    inputs, _ = draw(3, 5, 2)
+    with pytest.raises(IndexError, match=r"known.entity_P must be in \[0, 5\)"):
+        native_entity_logsumexp(*inputs, *EUCLIDEAN, Known(torch.tensor([0]), torch.tensor([5])))
+
+
+def test_no_gradient_no_graph():
+    inputs, _ = draw(3, 5, 2)
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    with torch.no_grad():
+        assert not native_entity_logsumexp(*leaves, *EUCLIDEAN).requires_grad
+
+
+MEMORY = """
+import torch
+from pathlib import Path
+from hale.activations import Halin, Hanon
+from hale.comparators import SquaredEuclidean
+from hale.kernels.native import native_entity_logsumexp
+torch.set_num_threads(2)
+query, scale = torch.randn(100, 2, requires_grad=True), torch.ones(100, requires_grad=True)
+entity = torch.randn(400_000, 2, requires_grad=True)
+run = lambda rows, all: native_entity_logsumexp(
+    query[:rows], scale[:rows], entity[:all], SquaredEuclidean(), Hanon()).sum().backward()
+run(2, 10)
+peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+before = peak()
+run(100, 400_000)
+print(peak() - before)
+"""
+
+
+def python(script, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_scratch_memory_is_bounded():
+    gradient = 400_000 * 2 * 4 / 1024
+    assert gradient < int(python(MEMORY)) < gradient + 64 * 1024
+
+
+FALLBACK = """
+import torch
+from hale.activations import Halin, Hanon
+from hale.comparators import SquaredEuclidean
+from hale.kernels import entity_logsumexp as module
+from hale.kernels import native
+module.log.warning = lambda text, *values: print(text % values)
+inputs = torch.ones(2, 3), torch.ones(2), torch.ones(4, 3)
+print(module.entity_logsumexp(*inputs, SquaredEuclidean(), Hanon()).isfinite().all().item())
+"""
+
+
+def test_without_a_compiler_the_reference_serves():
+    hide_ziglang = "import sys; sys.modules['ziglang'] = None\n"
+    output = python(hide_ziglang + FALLBACK, PATH="", HALE_KERNEL="").splitlines()
+    assert output[0].startswith("the native kernel is not available: no C compiler found; install")
+    assert output[1] == "True"
+
+
+def test_an_unwritable_cache_does_not_matter(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    assert python(FALLBACK, HALE_CACHE_DIR=str(tmp_path / "file"), HALE_KERNEL="") == "True"
+
+
+def test_the_cache_is_found_again_and_holds_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("HALE_CACHE_DIR", str(tmp_path))
+    path = shared_library(native.SOURCES, ("ACTIVATION=linear",))
+    stamp = path.stat().st_mtime_ns
+    assert shared_library(native.SOURCES, ("ACTIVATION=linear",)) == path
+    assert path.stat().st_mtime_ns == stamp
+    assert list((tmp_path / "kernels").iterdir()) == [path]
+
+
+def test_a_failed_build_says_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("HALE_CACHE_DIR", str(tmp_path))
+    with pytest.raises(CompileError, match=r"cc.* failed: .*error"):
+        shared_library(native.SOURCES, ("ACTIVATION=nonsense",))
