@@ -1,0 +1,1 @@
+"""The paper's tables and figures: the runs they need (``plan``), and scripts that read records."""

@@ -1,0 +1,129 @@
+"""The runs of an experiment: Hydra's own sweep of ``conf/experiment``, expanded without running."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hale.errors import HaleError
+from hale.results import read_result
+from hale.run import config_dir
+from hale.training import IDENTITY_KEYS
+
+State = Literal["finished", "stale", "begun", "missing"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A share of the paper's training seconds, or seconds, or steps."""
+
+    number: float
+    unit: Literal["share", "seconds", "steps"]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``0.25`` (a share), ``60s`` or ``500steps``.
+
+        Raises:
+            HaleError: it is none of them, or 0.
+        """
+        found = re.fullmatch(r"(\d*\.?\d+)(s|steps)?", text)
+        number = float(found[1]) if found else 0.0
+        if not found or not number or (found[2] == "steps" and not number.is_integer()):
+            raise HaleError(
+                f"the budget must be a share of the paper's seconds as 0.25, seconds as 60s, or "
+                f"steps as 500steps, got {text!r}"
+            )
+        return cls(number, {"s": "seconds", "steps": "steps"}.get(found[2], "share"))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        """The folder that runs under this budget lie in."""
+        suffix = {"share": "", "seconds": "s", "steps": "steps"}[self.unit]
+        return f"{self.number:g}{suffix}"
+
+    def of(self, paper_seconds: float) -> dict[str, float | int | None]:
+        """The settings of ``budget`` for a run that has ``paper_seconds`` in the paper."""
+        if self.unit == "steps":
+            return {"seconds": None, "steps": int(self.number)}
+        return {"seconds": self.number * (paper_seconds if self.unit == "share" else 1)}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of an experiment.
+
+    Args:
+        folder: where its record is, or will be.
+        overrides: what ``hale.run`` is called with, but for the folder.
+        config: the resolved config.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+
+    @property
+    def seconds(self) -> float | None:
+        """Its training seconds, unless its budget is in steps."""
+        seconds: float | None = self.config["budget"]["seconds"]
+        return seconds
+
+    def state(self) -> State:
+        """How far it is; ``stale`` is finished with other settings than the config's of today."""
+        record = read_result(self.folder)
+        if record is None:
+            begun = (self.folder / "checkpoints" / "last.ckpt").exists()
+            return "begun" if begun else "missing"
+        return "stale" if self.changed(record) else "finished"
+
+    def changed(self, record: dict[str, Any]) -> list[str]:
+        """The parts of the config in which a record of this run differs from it."""
+        parts = (*IDENTITY_KEYS, "budget")
+        return [part for part in parts if record["config"].get(part) != self.config[part]]
+
+
+def expand(
+    experiment: str, budget: Budget, folder: Path, overrides: tuple[str, ...] = ()
+) -> list[PlannedRun]:
+    """All runs of an experiment, in the order of its sweep.
+
+    Args:
+        experiment: a file of ``conf/experiment``.
+        budget: of each run.
+        folder: the records lie in the experiment's ``hydra.sweep.subdir`` of it.
+        overrides: in Hydra's grammar; one of a swept setting replaces its values.
+
+    Raises:
+        HaleError: what Hydra refuses, or a share of seconds that the paper does not have.
+    """
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="hale"):
+            sweep = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
+            params = sweep.hydra.sweeper.params or {}
+            grid = [f"{key}={values}" for key, values in params.items()]
+            parsed = OverridesParser.create().parse_overrides([*grid, *overrides])
+            (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+            return [_plan([f"experiment={experiment}", *job], budget, folder) for job in jobs]
+    except (HydraException, OmegaConfBaseException) as error:
+        lines = " ".join(line.strip() for line in str(error).splitlines())
+        raise HaleError(f"experiment {experiment}: {lines}") from None
+
+
+def _plan(overrides: list[str], budget: Budget, folder: Path) -> PlannedRun:
+    cfg = compose("config", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    settings = budget.of(cfg.budget.seconds if budget.unit == "share" else 0.0)
+    for key, value in settings.items():
+        cfg.budget[key] = value
+        overrides.append(f"budget.{key}={'null' if value is None else format(value, 'g')}")
+    keys = [str(key) for key in cfg if key != "hydra"]
+    config: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+    return PlannedRun(folder / cfg.hydra.sweep.subdir, tuple(overrides), config)

@@ -1,0 +1,75 @@
+"""Every recorded run in one page: ``python -m experiments.systems results > docs/systems.md``."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from experiments.markdown import markdown_table
+from experiments.records import NAMES, Record, read_records
+from hale.errors import HaleError
+
+HEADER = ("model", "D", "strategy", "MRR", "H@1", "H@10", "seconds", "steps", "seed", "hardware",
+          "commit", "command")  # fmt: skip
+INTRO = """# Systems
+
+All recorded runs: filtered test metrics, seconds on the training clock, and the command that
+repeats the run. Made from the `result.json` of each by `make systems`.
+"""
+
+
+def command(record: Record) -> str:
+    """The command line that repeats a run: Hydra keeps its overrides as ``key=value,key=value``."""
+    return " ".join(["python -m hale.run", *re.split(r",(?=[^,=]+=)", record.result["name"])])
+
+
+def strategy(record: Record) -> str:
+    """What the paper calls the strategy; loss and activation where none was named."""
+    name = record.choice("strategy")
+    if name is None:
+        return f"{record.choice('loss')}, {record.choice('activation')}"
+    return NAMES.get(name, name)
+
+
+def page(records: list[Record]) -> str:
+    """The page in Markdown, a section for each dataset, the best run first."""
+    text = INTRO
+    for dataset in sorted({str(record.choice("dataset")) for record in records}):
+        mine = [r for r in records if r.choice("dataset") == dataset and "test/mrr" in r.result]
+        mine.sort(key=lambda r: -r.result["test/mrr"])
+        rows = [_row(record) for record in mine]
+        text += f"\n## {NAMES.get(dataset, dataset)}\n\n{markdown_table(HEADER, rows)}"
+    return text if records else text + "\nNo runs are recorded.\n"
+
+
+def _row(record: Record) -> list[str]:
+    result = record.result
+    model = str(record.choice("model"))
+    return [
+        NAMES.get(model, model), str(record.dim), strategy(record),
+        *(f"{result[f'test/{metric}']:.3f}" for metric in ("mrr", "hits@1", "hits@10")),
+        f"{result['train_seconds']:.0f}" + ("" if record.alone else " (shared)"),
+        str(result["steps"]), str(record.seed), record.hardware,
+        _short(result["commit"] or ""), f"`{command(record)}`",
+    ]  # fmt: skip
+
+
+def _short(commit: str) -> str:
+    """Eight digits, and the ``+`` of a changed checkout."""
+    return commit[:8] + "+" * commit.endswith("+")
+
+
+def main() -> int:
+    """Print the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path)
+    try:
+        print(page(read_records(parser.parse_args().folders)), end="")
+    except HaleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
