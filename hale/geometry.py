@@ -14,11 +14,14 @@ from torch import Tensor
 TINY = 1e-15
 
 
+def circle(angle_BH: Tensor) -> Tensor:
+    """The point (cos, sin) of each angle in radians, one plane each, ``point_BD``; D = 2H."""
+    return torch.stack((angle_BH.cos(), angle_BH.sin()), -1).flatten(-2)
+
+
 def givens_rotate(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
     """Rotate each plane of ``vector_BD`` by its angle in radians; H = D/2 (RotatE, RotE)."""
-    first, second = _planes(vector_BD)
-    cos, sin = angle_BH.cos(), angle_BH.sin()
-    return torch.stack((cos * first - sin * second, sin * first + cos * second), -1).flatten(-2)
+    return complex_multiply(circle(angle_BH), vector_BD)
 
 
 def givens_reflect(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
@@ -30,10 +33,11 @@ def givens_reflect(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
 
 def complex_multiply(x_BD: Tensor, y_BD: Tensor) -> Tensor:
     """Elementwise product of complex vectors, each plane being (real, imaginary) (ComplEx)."""
-    x_real, x_imag = _planes(x_BD)
-    y_real, y_imag = _planes(y_BD)
-    real, imag = x_real * y_real - x_imag * y_imag, x_real * y_imag + x_imag * y_real
-    return torch.stack((real, imag), -1).flatten(-2)
+    x_BH, y_BH = (
+        torch.view_as_complex(z.reshape(*z.shape[:-1], -1, 2).contiguous()) for z in (x_BD, y_BD)
+    )
+    product_BD: Tensor = torch.view_as_real(x_BH * y_BH).flatten(-2)
+    return product_BD
 
 
 def complex_modulus(x_BD: Tensor) -> Tensor:
@@ -48,9 +52,10 @@ def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e
     The denominator crosses 0 where ``x.y = -1``. Within ``guard`` of 0 it is held at ``guard``
     with its own sign, so the result stays finite.
     """
-    denominator = 1 + (x_BD * y_BD).sum(-1, keepdim=True)
-    sign = torch.where(denominator < 0, -1.0, 1.0).to(denominator.dtype)
-    return alpha_B1 * (x_BD + y_BD) / (sign * denominator.abs().clamp(min=guard))
+    denominator_B1 = 1 + torch.linalg.vecdot(x_BD, y_BD)[..., None]
+    sign_B1 = torch.where(denominator_B1 < 0, -1.0, 1.0).to(denominator_B1.dtype)
+    factor_B1 = alpha_B1 / (sign_B1 * denominator_B1.abs().clamp(min=guard))
+    return factor_B1 * (x_BD + y_BD)
 
 
 def project_to_ball(x_BD: Tensor, c_B1: Tensor) -> Tensor:

@@ -67,11 +67,20 @@ class QueryModel(nn.Module, ABC):
         """Rows of the entity table: the one place where it is read by id."""
         return F.embedding(entity_B, self.entity)
 
+    def relation_at(self, relation_B: Tensor, *table_RX: Tensor) -> tuple[Tensor, ...]:
+        """Rows of several relation tables by one lookup, whose cost is in the number of lookups.
+
+        What is a function of the relation alone is best computed on the tables: there are far
+        fewer relations than queries.
+        """
+        row_BX = F.embedding(relation_B, torch.cat(table_RX, 1))
+        return torch.split(row_BX, [table.shape[1] for table in table_RX], 1)
+
     def scale(self, relation_B: Tensor) -> Tensor:
         """The comparator's positive scale of each query, ``scale_B``."""
         if self.raw_scale is None:
             return self.entity.new_ones(relation_B.shape)
-        return F.softplus(self.raw_scale[relation_B])
+        return F.embedding(relation_B, F.softplus(self.raw_scale)[:, None]).squeeze(1)
 
     @abstractmethod
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hale.geometry import flexible_add, givens_rotate
+from hale.geometry import circle, complex_multiply, flexible_add, givens_rotate
 from hale.models.base import SOFTPLUS_ONE, QueryModel, random_angles, require_even
 
 
@@ -40,6 +40,7 @@ class Rot2L(QueryModel):
         hidden_BD = flexible_add(
             rotated_BD, self.shared_translation, F.softplus(self.raw_shared_alpha)
         ).tanh()
-        rotated_BD = givens_rotate(F.embedding(relation_B, self.angle), hidden_BD)
-        alpha_B1 = F.softplus(F.embedding(relation_B, self.raw_alpha))
-        return flexible_add(rotated_BD, F.embedding(relation_B, self.translation), alpha_B1)
+        rotation_BD, translation_BD, alpha_B1 = self.relation_at(
+            relation_B, circle(self.angle), self.translation, F.softplus(self.raw_alpha)
+        )
+        return flexible_add(complex_multiply(rotation_BD, hidden_BD), translation_BD, alpha_B1)

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from hale.geometry import givens_rotate
+from hale.geometry import circle, complex_multiply
 from hale.models.base import QueryModel, random_angles, require_even
 
 
@@ -24,4 +24,6 @@ class RotatE(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate."""
-        return givens_rotate(F.embedding(relation_B, self.angle), self.entity_at(entity_B))
+        return complex_multiply(
+            F.embedding(relation_B, circle(self.angle)), self.entity_at(entity_B)
+        )

@@ -1,9 +1,8 @@
 """RotE (Chami et al., ACL 2020), as in HaLE section 3.3."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from hale.geometry import givens_rotate
+from hale.geometry import circle, complex_multiply
 from hale.models.base import QueryModel, random_angles, require_even
 
 
@@ -25,5 +24,7 @@ class RotE(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate, then translate."""
-        rotated_BD = givens_rotate(F.embedding(relation_B, self.angle), self.entity_at(entity_B))
-        return rotated_BD + F.embedding(relation_B, self.translation)
+        rotation_BD, translation_BD = self.relation_at(
+            relation_B, circle(self.angle), self.translation
+        )
+        return complex_multiply(rotation_BD, self.entity_at(entity_B)) + translation_BD

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hale.geometry import flexible_add, givens_rotate
+from hale.geometry import circle, complex_multiply, flexible_add
 from hale.models.base import SOFTPLUS_ONE, QueryModel, random_angles, require_even
 
 
@@ -30,6 +30,8 @@ class RotL(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate, then add flexibly."""
-        rotated_BD = givens_rotate(F.embedding(relation_B, self.angle), self.entity_at(entity_B))
-        alpha_B1 = F.softplus(F.embedding(relation_B, self.raw_alpha))
-        return flexible_add(rotated_BD, F.embedding(relation_B, self.translation), alpha_B1)
+        rotation_BD, translation_BD, alpha_B1 = self.relation_at(
+            relation_B, circle(self.angle), self.translation, F.softplus(self.raw_alpha)
+        )
+        rotated_BD = complex_multiply(rotation_BD, self.entity_at(entity_B))
+        return flexible_add(rotated_BD, translation_BD, alpha_B1)
