@@ -3,10 +3,11 @@
     python benchmarks/kernel.py [--repeat 15] [--fastest] [--threads 2] [--json kernel.json]
 
 Every way runs once per round, in turn, so that what else the machine does meets all alike; the
-table shows medians over rounds, in milliseconds, or with ``--fastest`` minima, for a busy machine. ``roofline`` is the longer of two times measured
-in the same rounds: the three matrix products of the same shapes by ``torch.mm`` (scores in float32,
-both gradient products in the faster of float32 and bfloat16), and one ``exp`` in place over as many
-numbers as Hanon needs, two per score (one for Halin), block by block in cache.
+table shows medians over rounds, in milliseconds, or with ``--fastest`` minima, for a busy machine.
+``roofline`` is the longer of two times measured in the same rounds: the three matrix products of
+the same shapes by ``torch.mm`` (scores in float32, both gradient products in the faster of float32
+and bfloat16), and one ``exp`` in place over as many numbers as Hanon needs, two per score (one for
+Halin), block by block in cache.
 """
 
 import argparse
