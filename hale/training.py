@@ -146,29 +146,34 @@ def train(
         if trainer.is_global_zero:
             for each in loggers:
                 each.finalize(status)
-    record = (
-        metrics
-        | {f"{name}/{key}": value for name, m in baselines.items() for key, value in m.items()}
-        | {
-            "train_seconds": budget.train_seconds,
-            "warm_up_seconds": budget.warm_up_seconds,
-            "total_seconds": time.perf_counter() - started,
-            "steps": budget.steps_done,
-            "best_step": int(valid["step"]),
-            "parameters": sum(p.numel() for p in module.parameters()),
-            "name": run.name,
-            "choices": run.choices,
-            "config": run.config,
-            "seed": run.config["seed"],
-            "dataset_fingerprint": data.graph.fingerprint,
-        }
-        | provenance(module.device)
-    )
+    record = metrics | _facts(run, module, data, budget) | {
+        "total_seconds": time.perf_counter() - started,
+        "best_step": int(valid["step"]),
+        **{f"{name}/{key}": value for name, m in baselines.items() for key, value in m.items()},
+    }  # fmt: skip
     if trainer.is_global_zero:
         write_model(run.folder / "model", module.model, data.graph, record)
         write_result(run.folder, record)
         _report(console, run, record, baselines)
     return float(metrics[run.monitor])
+
+
+def _facts(
+    run: Run, module: LinkPrediction, data: QueryDataModule, budget: WallClockBudget
+) -> dict[str, Any]:
+    """What a record says beside metrics: the choices, what was spent, where and with what."""
+    return {
+        "name": run.name,
+        "choices": run.choices,
+        "config": run.config,
+        "seed": run.config["seed"],
+        "dataset_fingerprint": data.graph.fingerprint,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "train_seconds": budget.train_seconds,
+        "warm_up_seconds": budget.warm_up_seconds,
+        "steps": budget.steps_done,
+        **provenance(module.device),
+    }
 
 
 def _baselines(module: LinkPrediction, data: QueryDataModule) -> dict[str, dict[str, float]]:
@@ -181,10 +186,13 @@ def _baselines(module: LinkPrediction, data: QueryDataModule) -> dict[str, dict[
         "untrained": module,
         "popularity": lambda batch: popularity_scores(count_ER, batch.relation_B),
     }
-    return {
+    module.eval()
+    metrics = {
         name: evaluate(score, batches, RankingMetrics(data.num_relations))
         for name, score in scorers.items()
     }
+    module.train()
+    return metrics
 
 
 def _say(
@@ -216,5 +224,6 @@ def _report(
         if f"{split}/mrr" in record
     }
     rows |= {f"test, {name}": metrics for name, metrics in baselines.items()}
-    console.print(result_table(f"{run.name} ({record['train_seconds']:.1f} s of training)", rows))
+    title = " · ".join(run.choices.get(group, "") for group in ("model", "loss", "dataset"))
+    console.print(result_table(f"{title} · {record['train_seconds']:.1f} s of training", rows))
     console.print(f"{run.folder / 'result.json'}", soft_wrap=True)
