@@ -52,10 +52,11 @@ def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e
     The denominator crosses 0 where ``x.y = -1``. Within ``guard`` of 0 it is held at ``guard``
     with its own sign, so the result stays finite.
     """
-    denominator_B1 = 1 + torch.linalg.vecdot(x_BD, y_BD)[..., None]
+    denominator_B1: Tensor = 1 + torch.linalg.vecdot(x_BD, y_BD)[..., None]
     sign_B1 = torch.where(denominator_B1 < 0, -1.0, 1.0).to(denominator_B1.dtype)
     factor_B1 = alpha_B1 / (sign_B1 * denominator_B1.abs().clamp(min=guard))
-    return factor_B1 * (x_BD + y_BD)
+    added_BD: Tensor = factor_B1 * (x_BD + y_BD)
+    return added_BD
 
 
 def project_to_ball(x_BD: Tensor, c_B1: Tensor) -> Tensor:
