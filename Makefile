@@ -6,9 +6,11 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint check clean
+.PHONY: tables table1 table2 table2-full table3 table3-full table5 figures fig1 fig2 fig3 systems
+.NOTPARALLEL: # runs side by side would spend each other's seconds
 
 help: ## show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## make .venv with everything that running and testing need
 
@@ -30,6 +32,70 @@ lint: $(READY) ## check style and types
 	$(BIN)/mypy
 
 check: lint test ## all of the above checks
+
+# Tables and figures (docs/experiments.md says more):
+#   BUDGET   of the paper's training seconds as 0.25, or seconds as 60s; or STEPS=2000
+#   SEEDS    as 0,1,2 in place of the experiment's
+#   DEVICE   cpu or gpu
+#   JOBS     runs side by side, with STEPS only
+#   ARGS     narrows the runs, as ARGS="dataset=wn18rr model=rotl"
+#   DRY=1    lists the runs and their hours, and does nothing
+#   ALSO     further folders of records, for what the first lacks
+BUDGET ?= 0.25
+DEVICE ?= cpu
+JOBS ?= 1
+RESULTS ?= results
+SPENT := $(if $(STEPS),$(STEPS)steps,$(BUDGET))
+RECORDS := $(RESULTS)/$(DEVICE)/$(SPENT)
+VIZ := $(VENV)/.viz
+
+$(VIZ): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[viz]'
+	@touch $@
+
+# $(call reproduce,EXPERIMENT,SCRIPT): run what is missing, then build from all records
+define reproduce
+@$(BIN)/python -m experiments.plan $(1) $(if $(SEEDS),seed=$(SEEDS)) $(ARGS) --budget $(SPENT) \
+  --device $(DEVICE) --jobs $(JOBS) --results $(RESULTS) $(if $(DRY),--dry); status=$$?; \
+if [ -z "$(DRY)" ] && [ $$status -lt 2 ]; then \
+  mkdir -p $(RECORDS) && $(BIN)/python -m experiments.$(2) $(RECORDS) $(ALSO) || exit $$?; fi; \
+exit $$status
+endef
+
+tables: table1 table2 table3 table5 ## all tables of the paper
+
+table1: $(READY) ## statistics of the datasets
+	$(BIN)/python -m experiments.table1 $(RESULTS)
+
+table2: $(READY) ## five models by HaLE and SamNeg, 32 dimensions (DRY=1 tells the hours)
+	$(call reproduce,table2,table2)
+
+table2-full: $(READY) ## table 2 with its fully trained hyperbolic models
+	$(call reproduce,table2_full,table2)
+
+table3: $(READY) ## five models by HaLE and SamNeg, 256 dimensions
+	$(call reproduce,table3,table3)
+
+table3-full: $(READY) ## table 3 with its fully trained baselines
+	$(call reproduce,table3_full,table3)
+
+table5: $(READY) ## HaLE without each of its parts
+	$(call reproduce,table5,table5)
+
+figures: fig1 fig2 fig3 ## all figures of the paper
+
+fig1: $(READY) ## the activations
+	$(BIN)/python -m experiments.fig1 $(RESULTS)
+
+fig2: $(READY) ## convergence by training strategy and by activation
+	$(call reproduce,fig2,fig2)
+
+fig3: $(VIZ) ## t-SNE of entities by training strategy; needs the weights of its runs
+	$(call reproduce,fig3,fig3)
+
+systems: $(READY) ## docs/systems.md, every recorded run
+	@mkdir -p $(RESULTS)
+	$(BIN)/python -m experiments.systems $(RESULTS) docs/systems.md
 
 clean: ## remove the environment and caches, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

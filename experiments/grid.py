@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -20,40 +20,49 @@ from hale.training import IDENTITY_KEYS
 
 State = Literal["finished", "stale", "begun", "missing"]
 
+_BUDGET = r"(0|[1-9]\d*)(steps|(\.\d*[1-9])?s?)"
+
 
 @dataclass(frozen=True)
 class Budget:
-    """A share of the paper's training seconds, or seconds, or steps."""
+    """A share of the paper's training seconds (0.25), seconds (60s) or steps (500steps).
 
-    number: float
-    unit: Literal["share", "seconds", "steps"]
+    Args:
+        text: as the user wrote it, and as the folder of its runs is called.
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``0.25`` (a share), ``60s`` or ``500steps``.
+    Raises:
+        HaleError: it is none of them, 0, or not in its shortest form, so that a budget has one
+            folder.
+    """
 
-        Raises:
-            HaleError: it is none of them, or 0.
-        """
-        found = re.fullmatch(r"(\d*\.?\d+)(s|steps)?", text)
-        number = float(found[1]) if found else 0.0
-        if not found or not number or (found[2] == "steps" and not number.is_integer()):
+    text: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(_BUDGET, self.text) or not self._number:
             raise HaleError(
-                f"the budget must be a share of the paper's seconds as 0.25, seconds as 60s, or "
-                f"steps as 500steps, got {text!r}"
+                "the budget must be a share of the paper's seconds as 0.25, seconds as 60s, or "
+                f"steps as 500steps, got {self.text!r}"
             )
-        return cls(number, {"s": "seconds", "steps": "steps"}.get(found[2], "share"))  # type: ignore[arg-type]
 
-    def __str__(self) -> str:
-        """The folder that runs under this budget lie in."""
-        suffix = {"share": "", "seconds": "s", "steps": "steps"}[self.unit]
-        return f"{self.number:g}{suffix}"
+    @property
+    def in_steps(self) -> bool:
+        """Whether it is counted in steps."""
+        return self.text.endswith("steps")
 
-    def of(self, paper_seconds: float) -> dict[str, float | int | None]:
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of the paper's seconds."""
+        return not self.text.endswith("s")
+
+    @property
+    def _number(self) -> float:
+        return float(self.text.removesuffix("steps").removesuffix("s"))
+
+    def settings(self, paper_seconds: float) -> dict[str, float | int | None]:
         """The settings of ``budget`` for a run that has ``paper_seconds`` in the paper."""
-        if self.unit == "steps":
-            return {"seconds": None, "steps": int(self.number)}
-        return {"seconds": self.number * (paper_seconds if self.unit == "share" else 1)}
+        if self.in_steps:
+            return {"seconds": None, "steps": int(self._number)}
+        return {"seconds": self._number * (paper_seconds if self.is_share else 1)}
 
 
 @dataclass(frozen=True)
@@ -120,10 +129,10 @@ def expand(
 def _plan(overrides: list[str], budget: Budget, folder: Path) -> PlannedRun:
     cfg = compose("config", overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
-    settings = budget.of(cfg.budget.seconds if budget.unit == "share" else 0.0)
+    settings = budget.settings(cfg.budget.seconds if budget.is_share else 0.0)
     for key, value in settings.items():
         cfg.budget[key] = value
-        overrides.append(f"budget.{key}={'null' if value is None else format(value, 'g')}")
+        overrides.append(f"budget.{key}={'null' if value is None else value}")
     keys = [str(key) for key in cfg if key != "hydra"]
     config: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
     return PlannedRun(folder / cfg.hydra.sweep.subdir, tuple(overrides), config)

@@ -41,12 +41,12 @@ def plan(
     """
     if jobs < 1:
         raise HaleError(f"JOBS must be at least 1, got {jobs}")
-    if jobs > 1 and budget.unit != "steps":
+    if jobs > 1 and not budget.in_steps:
         raise HaleError(
             f"{jobs} runs side by side share the machine, so a budget in seconds would not be "
             "comparable: give steps (BUDGET=2000steps), or JOBS=1"
         )
-    folder = results / device / str(budget)
+    folder = results / device / budget.text
     common = [f"trainer={device}"]
     if jobs > 1:
         common += [f"jobs={jobs}", f"threads={max(1, (os.cpu_count() or 1) // jobs)}"]
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         runs = plan(
-            [word for word in given.words if "=" not in word], Budget.parse(given.budget),
+            [word for word in given.words if "=" not in word], Budget(given.budget),
             given.device, given.results, [word for word in given.words if "=" in word], given.jobs,
         )  # fmt: skip
         states = show(runs)
@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(possible) - len(failures)} runs done, {len(failures)} failed")
     for folder, problem in failures.items():
         print(f"  {folder}: {problem}")
-    return 1 if failures or absent else 0
+    return 1 if failures else 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

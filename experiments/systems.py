@@ -1,11 +1,11 @@
-"""Every recorded run in one page: ``python -m experiments.systems results > docs/systems.md``."""
+"""Every recorded run in one page: ``python -m experiments.systems results docs/systems.md``."""
 
 import argparse
 import re
 import sys
 from pathlib import Path
 
-from experiments.markdown import markdown_table
+from experiments.markdown import markdown_table, write_text
 from experiments.records import NAMES, Record, read_records
 from hale.errors import HaleError
 
@@ -60,11 +60,13 @@ def _short(commit: str) -> str:
 
 
 def main() -> int:
-    """Print the page."""
+    """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("folder", type=Path, help="where records lie, at any depth")
+    parser.add_argument("page", type=Path)
+    given = parser.parse_args()
     try:
-        print(page(read_records(parser.parse_args().folders)), end="")
+        write_text(given.page, page(read_records([given.folder])))
     except HaleError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,0 +1,116 @@
+"""Figure 3, entity embeddings by training strategy: t-SNE of the best checkpoints.
+
+Weights are kept where a run was made and are not committed: a panel without them says so. Entities
+are coloured by the relation that they take part in most often.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+
+from experiments.command import from_records
+from experiments.plotting import COLORS, new_figure, save
+from experiments.records import NAMES, Record, select
+from hale.benchmarks import benchmark
+from hale.kg import KnowledgeGraph
+
+DATASETS = ("wn18rr", "codex_m", "fb15k237")
+STRATEGIES = ("non_neg", "all_neg", "sam_neg", "hale")
+ENTITIES = 4000
+"""Entities that are shown of each graph, drawn once for all strategies."""
+NAMED = 6
+"""Relations that get a colour of their own; the others are grey."""
+
+WIKIDATA = {
+    "P27": "country of citizenship", "P69": "educated at", "P106": "occupation", "P136": "genre",
+    "P161": "cast member", "P463": "member of",
+}  # fmt: skip
+"""Labels of CoDEx's commonest relations."""
+
+
+def draw(records: list[Record], folder: Path) -> None:
+    """Draw a row for each dataset and a column for each strategy."""
+    figure = new_figure(7.0, 5.6)
+    grid = figure.subplots(len(DATASETS), len(STRATEGIES), squeeze=False)
+    for row, dataset in zip(grid, DATASETS, strict=True):
+        row[0].set_ylabel(NAMES[dataset])
+        runs = {s: select(records, dataset, s, "rote", 32) for s in STRATEGIES}
+        weights = {strategy: _weights(found) for strategy, found in runs.items()}
+        graph = benchmark(dataset) if any(weights.values()) else None
+        for axes, strategy in zip(row, STRATEGIES, strict=True):
+            axes.set(xticks=[], yticks=[])
+            path = weights[strategy]
+            if graph is None or path is None:
+                what = "weights not kept" if runs[strategy] else "not run"
+                axes.text(0.5, 0.5, what, ha="center", transform=axes.transAxes, color="0.35")
+            else:
+                _panel(axes, torch.load(path, map_location="cpu", weights_only=True), graph)
+        if graph is not None:
+            _legend(row[-1], graph)
+    for axes, strategy in zip(grid[0], STRATEGIES, strict=True):
+        axes.set_title(NAMES[strategy])
+    save(figure, folder / "fig3")
+
+
+def _weights(runs: list[Record]) -> Path | None:
+    """The best checkpoint of the first seed, if it was kept."""
+    path = runs[0].folder / "checkpoints" / "best.ckpt" if runs else None
+    return path if path is not None and path.is_file() else None
+
+
+def commonest_relation(graph: KnowledgeGraph) -> NDArray[np.int64]:
+    """The relation that each entity takes part in most often in training, ``relation_E``."""
+    head_T, relation_T, tail_T = graph.train.unbind(1)
+    cell_T = torch.cat((head_T, tail_T)) * graph.num_relations + relation_T.repeat(2)
+    count = torch.bincount(cell_T, minlength=graph.num_entities * graph.num_relations)
+    relation_E: NDArray[np.int64] = count.view(graph.num_entities, -1).argmax(1).numpy()
+    return relation_E
+
+
+def shown_entities(num_entities: int) -> NDArray[np.int64]:
+    """The ids that are shown, the same in every panel of a dataset."""
+    rng = np.random.default_rng(0)
+    return np.sort(rng.permutation(num_entities)[:ENTITIES])
+
+
+def named_relations(graph: KnowledgeGraph) -> list[int]:
+    """The relations that are commonest with most entities, in falling order."""
+    counts = np.bincount(commonest_relation(graph), minlength=graph.num_relations)
+    return [int(r) for r in np.argsort(-counts, kind="stable")[:NAMED] if counts[r]]
+
+
+def _panel(
+    axes: Axes, checkpoint: dict[str, dict[str, torch.Tensor]], graph: KnowledgeGraph
+) -> None:
+    id_N = shown_entities(graph.num_entities)
+    entity_ND = checkpoint["state_dict"]["model.entity"].numpy()[id_N]
+    perplexity = min(30.0, (len(id_N) - 1) / 3)
+    point_N2 = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(entity_ND)
+    relation_N = commonest_relation(graph)[id_N]
+    color_of = dict(zip(named_relations(graph), COLORS, strict=False))
+    colors = [color_of.get(int(relation), "#C8C8C8") for relation in relation_N]
+    axes.scatter(point_N2[:, 0], point_N2[:, 1], s=0.8, c=colors, linewidths=0, rasterized=True)
+
+
+def _legend(axes: Axes, graph: KnowledgeGraph) -> None:
+    named = named_relations(graph)
+    for relation, color in zip(named, COLORS, strict=False):
+        axes.scatter([], [], s=12, color=color, label=_short(graph.relations[relation]))
+    if graph.num_relations > len(named):
+        axes.scatter([], [], s=12, color="#C8C8C8", label="other relations")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=6, handletextpad=0.2)
+
+
+def _short(relation: str) -> str:
+    """The last part of a relation's name, in words."""
+    last = relation.strip("/_").split("/")[-1]
+    return WIKIDATA.get(last, last.replace("_", " "))
+
+
+if __name__ == "__main__":
+    sys.exit(from_records(__doc__, draw))
