@@ -12,6 +12,8 @@ from typing import Any
 import wandb
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
+from hale.errors import HaleError
+
 
 @contextmanager
 def wandb_logger(
@@ -60,5 +62,15 @@ def wandb_logger(
 def tensorboard_logger(
     output_dir: Path, name: str, group: str | None, config: dict[str, Any]
 ) -> Iterator[TensorBoardLogger]:
-    """TensorBoard event files below ``tensorboard/`` of the run folder."""
-    yield TensorBoardLogger(save_dir=output_dir, name="tensorboard")
+    """TensorBoard event files below ``tensorboard/`` of the run folder.
+
+    Raises:
+        HaleError: the tensorboard package is missing.
+    """
+    try:
+        logger = TensorBoardLogger(save_dir=output_dir, name="tensorboard")
+    except ModuleNotFoundError as error:
+        raise HaleError(
+            "logger=tensorboard needs another package: pip install tensorboard"
+        ) from error
+    yield logger

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from hale.budget import WallClockBudget
 
@@ -23,10 +23,8 @@ class BudgetBar(pl.Callback):
     def __init__(self, budget: WallClockBudget, console: Console) -> None:
         self.budget = budget
         self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f}% of the budget"),
-            TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
             disable=not console.is_terminal,
@@ -54,7 +52,7 @@ class BudgetBar(pl.Callback):
         shown = {
             name.removeprefix("train/"): float(value)
             for name, value in trainer.callback_metrics.items()
-            if name.startswith("train/") or name == "valid/mrr"
+            if name == "valid/mrr" or (name.startswith("train/") and name != "train/loss")
         }
         note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
         self.progress.update(self._task, completed=self.budget.progress, note=note)

@@ -89,6 +89,7 @@ def test_default_run_leaves_a_whole_folder(tmp_path):
         ("resume=nowhere", "resume=nowhere is not a run folder"),
         ("hydra.run.dir=/dev/null/out", "cannot write to the output folder /dev/null/out"),
         ("dataset=tsv", "dataset.path"),
+        ("optimizer.lr=1e30", "training diverged; lower optimizer.lr"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, argument, words):
