@@ -19,8 +19,9 @@ from pathlib import Path
 import pooch  # type: ignore[import-untyped]
 from torch import Tensor
 
+from hale.errors import DatasetError
 from hale.kg import KnowledgeGraph
-from hale.tsv import SPLITS, DatasetError, read_triples
+from hale.tsv import SPLITS, read_triples
 
 log = logging.getLogger(__name__)
 

@@ -7,3 +7,7 @@ class HaleError(ValueError):
 
 class DivergedError(HaleError):
     """Training left the finite numbers."""
+
+
+class DatasetError(HaleError):
+    """A dataset that cannot be used; one line says what, where, and how to mend it."""

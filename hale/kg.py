@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hale.tsv import SPLITS, DatasetError, Unseen, read_splits
+from hale.errors import DatasetError
+from hale.tsv import SPLITS, Unseen, read_and_split, read_splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,21 +82,34 @@ class KnowledgeGraph:
         return digest.hexdigest()
 
     @classmethod
-    def read(cls, path: str | Path, unseen: Unseen = "error", name: str | None = None) -> Self:
-        """Read a folder that holds train, valid and test as ``.txt`` or ``.tsv`` (:mod:`hale.tsv`).
+    def read(
+        cls,
+        path: str | Path,
+        unseen: Unseen = "error",
+        held_out: float = 0.05,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> Self:
+        """Read a folder of train, valid and test, or one file to be split (:mod:`hale.tsv`).
 
         Args:
-            path: the folder.
+            path: the folder, or the file; formats are those of :mod:`hale.triple_file`.
             unseen: what to do about a triple of valid or test with an entity or relation that
                 train lacks: ``error``; ``keep`` it, as the protocol of the benchmarks does, with
-                rows that are never trained; or ``drop`` the triple, and log how many.
-            name: what to call the graph; the folder's name if not given.
+                rows that are never trained; or ``drop`` the triple, and log how many. A split
+                that is drawn here leaves none unseen.
+            held_out: of one file: share of its triples for valid, and as much for test.
+            seed: of one file: of the split.
+            name: what to call the graph; the folder's or file's name if not given.
 
         Raises:
-            DatasetError: a missing or empty file, or a line that is no triple.
+            DatasetError: a missing or empty file, a line that is no triple, or a file of which
+                too few triples can be held out.
         """
-        folder = Path(path).expanduser()
-        return cls(name or folder.resolve().name, *read_splits(folder, unseen))
+        path = Path(path).expanduser()
+        if path.is_file():
+            return cls(name or path.name.split(".")[0], *read_and_split(path, held_out, seed))
+        return cls(name or path.resolve().name, *read_splits(path, unseen))
 
 
 def reciprocal(triple_T3: Tensor, num_relations: int) -> Tensor:

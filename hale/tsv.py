@@ -1,38 +1,30 @@
-"""Reading train, valid and test triples from a folder of tab-separated files.
+"""Reading a dataset of one's own: a folder with train, valid and test, or one file to be split.
 
-Each split is a ``.txt`` or ``.tsv`` file: UTF-8, one triple a line, head, relation and tail
-separated by tabs, no header. Names are taken as they stand, numbers included; a byte order mark
-and CRLF line ends are stripped.
-
-Ids are given in the order of first appearance over train, valid and test, so whatever occurs in
-train comes before whatever does not. A triple repeated within a split counts once; a triple that
-occurs in two splits stays in both; a warning is logged in either case.
+The formats of a file are those of :mod:`hale.triple_file`. Ids are given in the order of first
+appearance over train, valid and test, so whatever occurs in train comes before whatever does not.
+A triple repeated within a split counts once; a triple that occurs in two splits stays in both; a
+warning is logged in either case.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hale.errors import HaleError
+from hale.errors import DatasetError
+from hale.splitting import split as draw_split
+from hale.triple_file import SUFFIXES, numbered_triples
 
 SPLITS = ("train", "valid", "test")
-SUFFIXES = (".txt", ".tsv")
-MAX_LINE_BYTES = 1 << 16
-"""A longer line is no triple; the bound keeps a wrong file from filling the memory."""
 
 log = logging.getLogger(__name__)
 
 Unseen = Literal["error", "keep", "drop"]
 Triple = tuple[int, int, int]
-
-
-class DatasetError(HaleError):
-    """A dataset that cannot be used; one line says what, where, and how to mend it."""
 
 
 class Splits(NamedTuple):
@@ -66,6 +58,24 @@ def read_splits(folder: Path, unseen: Unseen) -> Splits:
         if shared := len(splits[i].keys() & splits[j].keys()):
             log.warning("%d triples of %s are also in %s", shared, files[j], files[i].name)
     return Splits(entities.names(), relations.names(), *(_tensor(split) for split in splits))
+
+
+def read_and_split(path: Path, held_out: float, seed: int) -> Splits:
+    """Read one file and split it (:func:`hale.splitting.split`).
+
+    Raises:
+        DatasetError: a file of a split, a line that is no triple, or too few triples.
+    """
+    if _stem(path) in SPLITS:
+        raise DatasetError(
+            f"{path} is not a folder: give the one that holds train, valid and test; a file by "
+            "itself is split, if it has another name"
+        )
+    if not path.name.endswith(SUFFIXES):
+        raise DatasetError(f"{path} is none of {', '.join(SUFFIXES)}: rename it")
+    entities, relations = _Vocabulary(), _Vocabulary()
+    triple_T3 = _tensor(_read_file(path, entities, relations))
+    return Splits(entities.names(), relations.names(), *draw_split(triple_T3, held_out, seed))
 
 
 def read_triples(path: Path, entities: Iterable[str], relations: Iterable[str]) -> Tensor:
@@ -115,18 +125,16 @@ def _find(folder: Path, split: str) -> Path:
         raise DatasetError(f"{folder} is not a folder: give the one that holds train.txt")
     found = [file for suffix in SUFFIXES if (file := folder / (split + suffix)).is_file()]
     if not found:
-        raise DatasetError(f"{folder} has no {split}.txt or {split}.tsv")
+        raise DatasetError(
+            f"{folder} has no {split}.txt or {split}.tsv (or .nt, or one of them as .gz or .zst)"
+        )
     if len(found) > 1:
-        raise DatasetError(f"{folder} has both {split}.txt and {split}.tsv: remove one")
+        raise DatasetError(f"{folder} has both {found[0].name} and {found[1].name}: remove one")
     return found[0]
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Lines without byte order mark and line end; none is read far beyond the bound."""
-    mark = b"\xef\xbb\xbf"
-    while line := file.readline(MAX_LINE_BYTES + 8):
-        yield line.removeprefix(mark).rstrip(b"\r\n")
-        mark = b""
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]
 
 
 def _read_file(
@@ -138,36 +146,28 @@ def _read_file(
 ) -> dict[Triple, None]:
     """Distinct triples in order; ``trained`` counts the entities and relations of train."""
     triples: dict[Triple, None] = {}
-    number = dropped = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(_lines(file), 1):
-            if len(line) > MAX_LINE_BYTES:
-                raise DatasetError(f"{path}:{number}: line is longer than {MAX_LINE_BYTES} bytes")
-            fields = line.split(b"\t")
-            if len(fields) != 3:
+    count = dropped = 0
+    for number, names in numbered_triples(path):
+        count += 1
+        try:
+            triple = (entities[names[0]], relations[names[1]], entities[names[2]])
+        except ValueError as error:
+            raise DatasetError(f"{path}:{number}: {error}") from None
+        if unseen != "keep" and (new := _first_new(triple, trained)) is not None:
+            if unseen == "error":
                 raise DatasetError(
-                    f"{path}:{number}: got {len(fields)} tab-separated fields, "
-                    "want 3 (head, relation, tail)"
+                    f"{path}:{number}: {('head', 'relation', 'tail')[new]} "
+                    f"{names[new].decode()!r} does not occur in train: "
+                    "mend it, or set dataset.unseen to keep or drop"
                 )
-            try:
-                triple = (entities[fields[0]], relations[fields[1]], entities[fields[2]])
-            except ValueError as error:
-                raise DatasetError(f"{path}:{number}: {error}") from None
-            if unseen != "keep" and (new := _first_new(triple, trained)) is not None:
-                if unseen == "error":
-                    raise DatasetError(
-                        f"{path}:{number}: {('head', 'relation', 'tail')[new]} "
-                        f"{fields[new].decode()!r} does not occur in train: "
-                        "mend it, or set dataset.unseen to keep or drop"
-                    )
-                dropped += 1
-                continue
-            triples[triple] = None
+            dropped += 1
+            continue
+        triples[triple] = None
     if dropped:
         log.warning("%s: dropped %d triples with names that train lacks", path, dropped)
     if not triples:
         raise DatasetError(f"{path} has no triples{' left' if dropped else ''}")
-    if repeated := number - dropped - len(triples):
+    if repeated := count - dropped - len(triples):
         log.warning("%s: %d repeated triples count once", path, repeated)
     return triples
 

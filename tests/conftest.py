@@ -44,7 +44,7 @@ def graph() -> KnowledgeGraph:
     return KnowledgeGraph("ring", names, ("one", "two", "three"), train_T3, valid_T3, test_T3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_module(graph: KnowledgeGraph) -> Callable[..., LinkPrediction]:
     def make(seed: int = 0) -> LinkPrediction:
         torch.manual_seed(seed)
@@ -55,7 +55,7 @@ def make_module(graph: KnowledgeGraph) -> Callable[..., LinkPrediction]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_training(
     graph: KnowledgeGraph, make_module: Callable[..., LinkPrediction]
 ) -> Callable[..., LinkPrediction]:
@@ -89,3 +89,13 @@ def run_training(
         return module
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_folder(
+    run_training: Callable[..., LinkPrediction], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run on the ring; read only."""
+    folder = tmp_path_factory.mktemp("trained")
+    run_training(folder, WallClockBudget(steps=60))
+    return folder

@@ -19,10 +19,9 @@ import torch
 
 from hale import benchmarks
 from hale.benchmarks import BENCHMARKS, Benchmark, benchmark, fetch, hard_negatives
-from hale.errors import HaleError
+from hale.errors import DatasetError, HaleError
 from hale.family import family
 from hale.kg import KnowledgeGraph, reciprocal
-from hale.tsv import DatasetError
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 

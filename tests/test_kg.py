@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.errors import HaleError
+from hale.errors import DatasetError, HaleError
 from hale.kg import KnowledgeGraph, reciprocal
-from hale.tsv import MAX_LINE_BYTES, DatasetError, read_triples
+from hale.triple_file import MAX_LINE_BYTES
+from hale.tsv import read_triples
 
 TRAIN = "b\tlikes\ta\nc\tknows\tb\n"
 VALID = "a\tknows\tb\n"

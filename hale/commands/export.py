@@ -1,0 +1,94 @@
+"""``hale export``: entity embeddings with their names, for other tools.
+
+No file is named after anything in the model, so nothing is written outside the folder.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from hale.commands.output import tsv_field
+from hale.errors import HaleError
+from hale.files import write_atomically
+from hale.names import shown
+from hale.trained import TrainedModel, load
+
+PROJECTOR_CONFIG = """embeddings {
+  tensor_name: "entity"
+  tensor_path: "vectors.tsv"
+  metadata_path: "metadata.tsv"
+}
+"""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the files of a format and say which."""
+    model = load(args.model)
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in _WRITERS[args.format](model, folder):
+        print(folder / file)
+
+
+def _tsv(model: TrainedModel, folder: Path) -> list[str]:
+    """A header, then a name and its vector per line."""
+    names = [tsv_field(name) for name in model.graph.entities]
+    header = "\t".join(["entity", *map(str, range(model.model.dim))])
+    lines = (f"{name}\t{line}" for name, line in zip(names, _vectors(model, "\t"), strict=True))
+    _write(folder / "entities.tsv", [header], lines)
+    return ["entities.tsv"]
+
+
+def _numpy(model: TrainedModel, folder: Path) -> list[str]:
+    """Every parameter by its own name; the names of its rows beside it."""
+    arrays = {name: value.cpu().numpy() for name, value in model.model.named_parameters()}
+    with (folder / "embeddings.npz").open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its only option is spelt allow_pickle
+    names = {"entities": model.graph.entities, "relations": model.graph.relations}
+    with write_atomically(folder / "names.json") as text:
+        json.dump(names, text, ensure_ascii=False, indent=0)
+    return ["embeddings.npz", "names.json"]
+
+
+def _word2vec(model: TrainedModel, folder: Path) -> list[str]:
+    """The text format of word2vec; white space in a name becomes an underscore."""
+    words = ["_".join(name.split()) for name in model.graph.entities]
+    first: dict[str, str] = {}
+    for word, name in zip(words, model.graph.entities, strict=True):
+        if first.setdefault(word, name) != name:
+            raise HaleError(
+                f"{shown(first[word])!r} and {shown(name)!r} are both {shown(word)!r} in the format "
+                "of word2vec, which has no spaces in names: choose another --format"
+            )
+    header = f"{len(words)} {model.model.dim}"
+    lines = (f"{word} {line}" for word, line in zip(words, _vectors(model, " "), strict=True))
+    _write(folder / "entities.w2v.txt", [header], lines)
+    return ["entities.w2v.txt"]
+
+
+def _projector(model: TrainedModel, folder: Path) -> list[str]:
+    """The folder that TensorBoard's projector opens, and the files that its website loads."""
+    names = [tsv_field(name) for name in model.graph.entities]
+    _write(folder / "vectors.tsv", [], _vectors(model, "\t"))
+    _write(folder / "metadata.tsv", [], names)
+    _write(folder / "projector_config.pbtxt", [], [PROJECTOR_CONFIG.rstrip()])
+    return ["vectors.tsv", "metadata.tsv", "projector_config.pbtxt"]
+
+
+_WRITERS: dict[str, Callable[[TrainedModel, Path], list[str]]] = {
+    "tsv": _tsv, "numpy": _numpy, "word2vec": _word2vec, "projector": _projector,
+}  # fmt: skip
+
+
+def _vectors(model: TrainedModel, separator: str) -> Iterable[str]:
+    for vector_D in model.embeddings().values():
+        yield separator.join(map(str, vector_D))
+
+
+def _write(path: Path, header: list[str], lines: Iterable[str]) -> None:
+    with write_atomically(path) as file:
+        file.writelines(line + "\n" for line in chain(header, lines))

@@ -1,0 +1,69 @@
+"""``hale predict``: the best answers to one query, or to a file of them."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from hale.commands.output import Row, write_rows
+from hale.errors import HaleError
+from hale.names import UnknownNameError
+from hale.trained import TrainedModel, load
+from hale.triple_file import numbered_triples
+
+ASKED = "?"
+"""Stands in a file of queries for the head or the tail that is asked for."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Answer the queries of the arguments."""
+    single = (args.head, args.relation, args.tail)
+    if (args.queries is None) == (single == (None, None, None)):
+        raise HaleError("give either --relation with --head or --tail, or --queries FILE")
+    if args.queries is None and args.relation is None:
+        raise HaleError("give the --relation that is asked about")
+    model = load(args.model)
+    queries = [model.query(*single)] if args.queries is None else _read(Path(args.queries), model)
+    rows = _rows(model, queries, args.k, args.filter_known)
+    if not rows:
+        raise HaleError("every entity is a known answer: leave out --filter-known")
+    write_rows(rows, args.format, args.out, f"{model.graph.name}: best answers")
+
+
+def _rows(
+    model: TrainedModel, queries: list[tuple[int, int]], k: int, filter_known: bool
+) -> list[Row]:
+    rows: list[Row] = []
+    answers = model.answers(torch.tensor(queries), k, filter_known)
+    for (entity, relation), found in zip(queries, answers, strict=True):
+        given = model.graph.entities[entity]
+        reverse, relation = divmod(relation, model.graph.num_relations)
+        for rank, answer in enumerate(found, 1):
+            head, tail = (answer.entity, given) if reverse else (given, answer.entity)
+            rows.append(
+                {
+                    "head": head,
+                    "relation": model.graph.relations[relation],
+                    "tail": tail,
+                    "rank": rank,
+                    "score": answer.score,
+                    "known": answer.known,
+                }
+            )
+    return rows
+
+
+def _read(path: Path, model: TrainedModel) -> list[tuple[int, int]]:
+    queries = []
+    for number, names in numbered_triples(path):
+        head, relation, tail = (name.decode(errors="replace") for name in names)
+        if (head == ASKED) == (tail == ASKED):
+            raise HaleError(f"{path}:{number}: exactly one of head and tail must be {ASKED}")
+        asked = (None, relation, tail) if head == ASKED else (head, relation, None)
+        try:
+            queries.append(model.query(*asked))
+        except UnknownNameError as error:
+            raise HaleError(f"{path}:{number}: {error}") from None
+    if not queries:
+        raise HaleError(f"{path} has no queries")
+    return queries
