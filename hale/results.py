@@ -7,14 +7,16 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.table import Table
 
 import hale
 from hale.errors import HaleError
 from hale.files import write_atomically
+
+if TYPE_CHECKING:
+    import torch
 
 RESULT_FILE = "result.json"
 VERSIONED = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
@@ -45,8 +47,10 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
+def provenance(device: "torch.device") -> dict[str, Any]:
     """Where and with what a run was made: date, hardware, versions, commit."""
+    import torch
+
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": {

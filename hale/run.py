@@ -26,6 +26,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hale.sweeps import require_own_machine
+
 
 class UserError(CompactHydraException):
     """A mistake of the user's, which Hydra prints as its message alone."""
@@ -90,19 +92,27 @@ def run(cfg: DictConfig) -> float:
     Raises:
         HaleError: a mistake of the user's.
     """
+    job = HydraConfig.get()
+    require_own_machine(job.launcher, cfg.budget.seconds)
+
     import pytorch_lightning as pl
     import torch
 
     from hale.data import QueryDataModule
+    from hale.errors import HaleError
     from hale.losses.base import require_compatible
     from hale.module import LinkPrediction
     from hale.results import read_result
-    from hale.training import Run, train
+    from hale.training import IDENTITY_KEYS, Run, train
 
     _quieten()
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = Path(job.runtime.output_dir)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
     finished = read_result(folder)
     if finished is not None:
+        for key in (*IDENTITY_KEYS, "budget"):
+            if finished["config"].get(key) != config[key]:
+                raise HaleError(f"{folder} holds a finished run of another {key}: choose another")
         print(f"{folder} is finished: {cfg.monitor} {finished[cfg.monitor]:.4f}")
         return float(finished[cfg.monitor])
 
@@ -117,13 +127,11 @@ def run(cfg: DictConfig) -> float:
     require_compatible(model.comparator, activation, loss)
     module = LinkPrediction(model, activation, loss, build(cfg.optimizer))
     data = QueryDataModule(graph, seed=cfg.seed, **cfg.data)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
     choices = {
         group: choice
-        for group, choice in HydraConfig.get().runtime.choices.items()
+        for group, choice in job.runtime.choices.items()
         if not group.startswith("hydra/")
     }
-    job = HydraConfig.get()
     name = job.job.override_dirname or folder.name
     sweep = Path(job.sweep.dir).name if job.mode is RunMode.MULTIRUN else None
     interval: int | timedelta = (

@@ -1,0 +1,164 @@
+"""Sweeps: their summary, going on with them, tuning, and launchers that share a machine."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from hale.errors import HaleError
+from hale.run import config_dir
+from hale.runs import RunFolder, find_runs, varying
+from hale.sweeps import require_own_machine, summary_table
+
+TINY = ["debug=smoke", "threads=1", "data.batch_size=4096", "budget.steps=2", "test=false"]
+PLUGINS = {
+    "sweeper=optuna": "hydra_optuna_sweeper",
+    "launcher=parallel": "hydra_joblib_launcher",
+    "launcher=submitit_local": "hydra_submitit_launcher",
+    "launcher=slurm": "hydra_submitit_launcher",
+}
+
+
+def need(choice: str) -> None:
+    if choice in PLUGINS and (
+        find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{PLUGINS[choice]}") is None
+    ):
+        pytest.skip("needs hale[sweep]")
+
+
+def hale(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "hale.run", *arguments], cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│ ").split("│")]
+
+
+def test_a_sweep_ends_with_a_summary_and_can_be_gone_on_with(tmp_path):
+    command = ["-m", "model.dim=7,8,10", *TINY, "hydra.sweep.dir=sweep"]
+    done = hale(*command, cwd=tmp_path)
+    assert done.returncode != 0
+    assert (tmp_path / "sweep/0/error.txt").read_text().startswith("model.dim must be even")
+    record = {
+        run: json.loads((tmp_path / f"sweep/{run}/result.json").read_text()) for run in ("1", "2")
+    }
+    table = done.stdout[done.stdout.rindex("sweep, by valid/mrr") :]
+    rows = [cells(line) for line in table.splitlines() if line.startswith("│")]
+    best_first = sorted(record, key=lambda run: -record[run]["valid/mrr"])
+    assert [row[0] for row in rows] == best_first
+    assert {row[0]: row[1] for row in rows} == {"1": "8", "2": "10"}
+    assert float(rows[0][2]) == pytest.approx(record[best_first[0]]["valid/mrr"], rel=1e-3)
+    assert f"best: sweep/{best_first[0]}\n" in table
+    assert re.search(r"^no result: 0 \(model\.dim=7 .*\): model\.dim must be even", table, re.M)
+    assert "the same command and hydra.sweep.dir=sweep" in table
+
+    (tmp_path / "sweep/2/result.json").unlink()  # as if it had been interrupted
+    kept = (tmp_path / "sweep/1/result.json").stat().st_mtime_ns
+    done = hale(*command[:1], "model.dim=12,8,10", *command[2:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sweep/1 is finished" in done.stdout
+    assert "Going on with" in done.stdout
+    assert (tmp_path / "sweep/1/result.json").stat().st_mtime_ns == kept
+    assert not (tmp_path / "sweep/0/error.txt").exists()
+    assert len([run for run in find_runs(tmp_path / "sweep") if run.record]) == 3
+
+    done = hale("model.dim=8", *TINY, "budget.steps=3", "hydra.run.dir=sweep/1", cwd=tmp_path)
+    assert "sweep/1 holds a finished run of another budget" in done.stderr
+
+
+def test_tuning_keeps_its_study_and_goes_on(tmp_path):
+    need("sweeper=optuna")
+    optuna = pytest.importorskip("optuna")
+    command = ["-m", "experiment=tune", *TINY, "hydra.sweeper.n_trials=2"]
+    for trials in (2, 4):
+        done = hale(*command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        (database,) = tmp_path.glob("outputs/tune/*/study.db")
+        study = optuna.load_study(
+            study_name="None seconds, 2 steps", storage=f"sqlite:///{database}"
+        )
+        assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+        runs = find_runs(database.parent)
+        assert len(study.trials) == len(runs) == trials
+        assert {t.value for t in study.trials} == {run.record["valid/mrr"] for run in runs}
+    assert set(study.best_trial.params) == {  # the batch size is given on the command line
+        "loss.alpha", "loss.weight", "activation.beta", "activation.gamma", "optimizer.lr",
+    }  # fmt: skip
+    assert not any("test/mrr" in run.record for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "refused"),
+    [("basic", False), ("parallel", True), ("submitit_local", True), ("slurm", False)],
+)
+def test_seconds_are_refused_where_jobs_share_a_machine(launcher, refused):
+    need(f"launcher={launcher}")
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        cfg = compose("config", [f"hydra/launcher={launcher}"], return_hydra_config=True)
+    require_own_machine(cfg.hydra.launcher, None)
+    if refused:
+        with pytest.raises(HaleError, match=r"set budget\.steps=N"):
+            require_own_machine(cfg.hydra.launcher, 60)
+    else:
+        require_own_machine(cfg.hydra.launcher, 60)
+    if launcher == "parallel":
+        cfg.hydra.launcher.n_jobs = 1
+        require_own_machine(cfg.hydra.launcher, 60)
+
+
+@pytest.mark.parametrize("choice", ["experiment=tune", *(f"hydra/{each}" for each in PLUGINS)])
+def test_without_the_extra_everything_else_composes(tmp_path, choice):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, types\n"
+        "sys.modules['hydra_plugins'] = empty = types.ModuleType('hydra_plugins')\n"
+        "empty.__path__ = []\n"
+    )
+    done = hale("--cfg=job", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    done = hale("-m", choice, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert re.match(r"In '.*': Could not (find|load) 'hydra/", done.stderr)
+
+
+def run(path: str, choices: dict, **config) -> RunFolder:
+    return RunFolder(Path(path), (), {"choices": choices, "config": config, "valid/mrr": 0.5}, None)
+
+
+def test_what_varies_is_what_the_choices_do_not_explain():
+    rotl, rote = ({"model": m, "recipe/loss": "x", "loss": "hale"} for m in ("rotl", "rote"))
+    runs = [
+        run("a", rotl, seed=0, model={"dim": 8, "alpha": 1}, optimizer={"lr": 0.1}),
+        run("b", rote, seed=0, model={"dim": 8}, optimizer={"lr": 0.2}),
+        run("c", rote, seed=1, model={"dim": 8}, optimizer={"lr": 0.2}),
+        RunFolder(Path("d"), (), None, None),
+    ]
+    assert varying(runs) == ["model", "seed"]
+    assert varying(runs[:2]) == ["model"]
+    assert varying(runs[1:3]) == ["seed"]
+    assert varying(runs[:1]) == []
+
+
+def test_hostile_names_are_text_in_the_summary():
+    runs = [run(f"top/[bold]{i}", {"model": f"[/red]{i}"}) for i in range(2)]
+    table = summary_table(runs, Path("top"), "valid/mrr")
+    assert [str(cell) for cell in table.columns[1].cells] == ["[/red]0", "[/red]1"]
+
+
+def test_a_folder_that_is_no_sweep_is_one_line(tmp_path):
+    with pytest.raises(HaleError, match="is not a folder"):
+        find_runs(tmp_path / "nowhere")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/result.json").write_text("{}")
+    with pytest.raises(HaleError, match="is not a result record"):
+        find_runs(tmp_path)
