@@ -18,6 +18,7 @@ import hashlib
 import importlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,9 +60,8 @@ def write_model(
         record: of the run; ``config.model`` and ``config.activation`` say how to build the two.
     """
     with write_folder_atomically(folder) as new:
-        tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(tensors, new / TENSORS)
-        save_file(graph.splits, new / TRIPLES)
+        save_file(_whole(model.state_dict()), new / TENSORS)
+        save_file(_whole(graph.splits), new / TRIPLES)
         names = {"entities": graph.entities, "relations": graph.relations}
         (new / NAMES).write_text(json.dumps(names, indent=0), encoding="utf-8")
         config = {
@@ -121,6 +121,14 @@ def find_model(path: Path) -> Path:
         f"{path} holds no trained model ({CONFIG} is missing): give a run's folder or the model "
         "in it"
     )
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU: safetensors writes no views and no tensor twice."""
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
 
 
 def _read_graph(folder: Path, config: dict[str, Any]) -> KnowledgeGraph:

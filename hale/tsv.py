@@ -9,13 +9,14 @@ warning is logged in either case.
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hale.errors import DatasetError
+from hale.names import UnknownNameError, resolve
 from hale.splitting import split as draw_split
 from hale.triple_file import SUFFIXES, numbered_triples
 
@@ -79,14 +80,27 @@ def read_and_split(path: Path, held_out: float, seed: int) -> Splits:
 
 
 def read_triples(path: Path, entities: Iterable[str], relations: Iterable[str]) -> Tensor:
-    """Read one file whose names are all known; int64 of shape (T, 3).
+    """Read one file whose names are all known; int64 of shape (T, 3), a repeated triple once.
 
     Raises:
         DatasetError: a line that is no triple of known names.
     """
-    vocabularies = _Vocabulary.of(entities), _Vocabulary.of(relations)
-    known = (len(vocabularies[0]), len(vocabularies[1]))
-    return _tensor(_read_file(path, *vocabularies, "error", known))
+    entity_id, relation_id = ({name: i for i, name in enumerate(n)} for n in (entities, relations))
+    triples: dict[Triple, None] = {}
+    for number, names in numbered_triples(path):
+        head, relation, tail = (name.decode(errors="replace") for name in names)
+        try:
+            triple = (
+                resolve("entity", entity_id, head),
+                resolve("relation", relation_id, relation),
+                resolve("entity", entity_id, tail),
+            )
+        except UnknownNameError as error:
+            raise DatasetError(f"{path}:{number}: {error}") from None
+        triples[triple] = None
+    if not triples:
+        raise DatasetError(f"{path} has no triples")
+    return _tensor(triples)
 
 
 def _tensor(triples: Iterable[Triple]) -> Tensor:
@@ -107,10 +121,6 @@ class _Vocabulary(dict[bytes, int]):
             raise ValueError("not UTF-8: convert the file") from None
         self[name] = len(self)
         return self[name]
-
-    @classmethod
-    def of(cls, names: Iterable[str]) -> Self:
-        return cls((name.encode(), i) for i, name in enumerate(names))
 
     def names(self) -> tuple[str, ...]:
         return tuple(name.decode() for name in self)

@@ -61,8 +61,8 @@ def _word2vec(model: TrainedModel, folder: Path) -> list[str]:
     for word, name in zip(words, model.graph.entities, strict=True):
         if first.setdefault(word, name) != name:
             raise HaleError(
-                f"{shown(first[word])!r} and {shown(name)!r} are both {shown(word)!r} in the format "
-                "of word2vec, which has no spaces in names: choose another --format"
+                f"{shown(first[word])!r} and {shown(name)!r} are one name in word2vec's format, "
+                "which has no spaces in names: choose another --format"
             )
     header = f"{len(words)} {model.model.dim}"
     lines = (f"{word} {line}" for word, line in zip(words, _vectors(model, " "), strict=True))
