@@ -1,6 +1,8 @@
 """The runs of an experiment: Hydra's own sweep of ``conf/experiment``, expanded without running."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,17 +115,33 @@ def expand(
     Raises:
         HaleError: what Hydra refuses, or a share of seconds that the paper does not have.
     """
+    with _hydra(experiment):
+        return [_plan(job, budget, folder) for job in _sweep(experiment, overrides)]
+
+
+def sweep(experiment: str, overrides: tuple[str, ...] = ()) -> list[list[str]]:
+    """The overrides of each run of an experiment, not yet composed; see :func:`expand`."""
+    with _hydra(experiment):
+        return _sweep(experiment, overrides)
+
+
+@contextmanager
+def _hydra(experiment: str) -> Iterator[None]:
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="hale"):
-            sweep = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
-            params = sweep.hydra.sweeper.params or {}
-            grid = [f"{key}={values}" for key, values in params.items()]
-            parsed = OverridesParser.create().parse_overrides([*grid, *overrides])
-            (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-            return [_plan([f"experiment={experiment}", *job], budget, folder) for job in jobs]
+            yield
     except (HydraException, OmegaConfBaseException) as error:
         lines = " ".join(line.strip() for line in str(error).splitlines())
         raise HaleError(f"experiment {experiment}: {lines}") from None
+
+
+def _sweep(experiment: str, overrides: tuple[str, ...]) -> list[list[str]]:
+    cfg = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
+    params = cfg.hydra.sweeper.params or {}
+    grid = [f"{key}={values}" for key, values in params.items()]
+    parsed = OverridesParser.create().parse_overrides([*grid, *overrides])
+    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [[f"experiment={experiment}", *job] for job in jobs]
 
 
 def _plan(overrides: list[str], budget: Budget, folder: Path) -> PlannedRun:

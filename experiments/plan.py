@@ -22,6 +22,7 @@ from hale.errors import HaleError
 from hale.results import read_result
 from hale.tsv import SPLITS
 
+INTERRUPTED = "interrupted: the same command goes on from here"
 CHATTER = ("Error executing job", "Set the environment variable")
 """What Hydra prints around the line that says what is wrong."""
 
@@ -153,8 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--dry", action="store_true", help="only list the runs")
-    given = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    given = parser.parse_intermixed_args(arguments)
     try:
         runs = plan(
             [word for word in given.words if "=" not in word], Budget(given.budget),
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     print(f"{len(possible) - len(failures)} runs done, {len(failures)} failed")
     for folder, problem in failures.items():
@@ -186,4 +186,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main())

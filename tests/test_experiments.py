@@ -1,0 +1,369 @@
+"""The paper's experiments: which runs they are, that none is repeated, what is made of them."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from made_up import write_record
+
+from experiments import comparison, systems, table1
+from experiments.grid import Budget, PlannedRun, expand, sweep
+from experiments.plan import INTERRUPTED, main, plan
+from experiments.records import NAMES, PAPER, read_csv, read_records, select, summarize
+from hale.errors import HaleError
+from hale.kg import KnowledgeGraph
+from hale.run import config_dir
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARE = Budget("0.25")
+TINY = ("dataset=family", "model=rotl", "model.dim=8", "logger=none", "trainer.log_every_n_steps=1",
+        "threads=1", "validations=2")  # fmt: skip
+
+
+PART = {
+    "table2": ("dataset=fb15k237", "model=rotl"),
+    "table2_full": ("dataset=wn18rr", "model=murp"),
+    "table3": ("dataset=codex_s", "model=rotl"),
+    "table3_full": ("dataset=codex_l", "model=tucker"),
+    "table5": ("dataset=codex_m,wn18rr",),
+    "fig2": ("dataset=wn18rr",),
+    "fig3": ("dataset=codex_m", "strategy=hale"),
+}
+"""Of each experiment what is composed here; that is most of a plan's time."""
+
+
+@pytest.fixture(scope="module")
+def planned() -> dict[str, list[PlannedRun]]:
+    """Runs of one seed at a quarter of the paper's seconds."""
+    return {
+        name: expand(name, SHARE, Path("out"), ("seed=0", *part)) for name, part in PART.items()
+    }
+
+
+def choices(job: list[str]) -> dict[str, str]:
+    return dict(override.split("=", 1) for override in job)
+
+
+def test_every_experiment_is_tested_here():
+    sharing = (config_dir() / "experiment").glob("*.yaml")
+    assert {path.stem for path in sharing if "[paper]" in path.read_text()} == PART.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [("table2", 20), ("table2_full", 8), ("table3", 30), ("table3_full", 15), ("table5", 18),
+     ("fig2", 27), ("fig3", 12)],
+)  # fmt: skip
+def test_grid_has_its_runs(name, runs):
+    jobs = sweep(name, ("seed=5",))
+    assert len(jobs) == len({tuple(job) for job in jobs}) == runs
+    for job in jobs:
+        chosen = choices(job)
+        assert chosen.pop("seed") == "5"
+        for group, choice in chosen.items():
+            assert (config_dir() / group / f"{choice}.yaml").is_file()
+    seeds = [choices(job)["seed"] for job in sweep(name)]
+    assert seeds == sorted(seeds)  # one of everything before the next of anything
+
+
+@pytest.mark.parametrize("table", ["table2", "table3", "table5"])
+def test_tables_plan_each_row_of_the_paper(planned, table):
+    keys = ("dataset", "strategy", "model")
+    rows = [row for row in read_csv(PAPER) if row["table"] == table]
+    found = [table, f"{table}_full"] if f"{table}_full" in PART else [table]
+    jobs = [choices(job) for name in found for job in sweep(name, ("seed=0",))]
+    assert sorted([job[key] for key in keys] for job in jobs) == sorted(
+        [row[key] for key in keys] for row in rows
+    )
+    assert all(row[key] in NAMES for row in rows for key in keys)
+    dims = {int(row["dim"].lstrip(">")) for row in rows}
+    assert {run.config["model"]["dim"] for name in found for run in planned[name]} == dims
+
+
+def test_a_run_is_named_by_what_it_is(planned):
+    assert [str(run.folder) for run in planned["table2"]] == [
+        "out/fb15k237/rotl_32_hale/seed0", "out/fb15k237/rotl_32_sam_neg/seed0",
+    ]  # fmt: skip
+
+
+def test_seconds_are_a_share_of_the_papers(planned):
+    of_table1 = {row["dataset"]: float(row["seconds"]) for row in read_csv(table1.PAPER)}
+    cost = [row for row in read_csv(PAPER) if row["strategy"] == "full"]
+    for name, runs in planned.items():
+        for run in runs:
+            dataset = run.config["dataset"]["name"]
+            if name.endswith("_full"):
+                minutes = [float(row["cost_minutes"]) for row in cost if row["dataset"] == dataset]
+                assert run.seconds == pytest.approx(15 * sum(minutes) / len(minutes), rel=0.02)
+            else:
+                assert run.seconds == 0.25 * of_table1[dataset]
+
+
+def test_strategies_are_what_the_paper_says(planned):
+    def of(dataset: str, strategy: str, name: str) -> dict:
+        (run,) = [
+            run for run in planned[name]
+            if run.config["dataset"]["name"] == dataset and f"strategy={strategy}" in run.overrides
+        ]  # fmt: skip
+        return run.config
+
+    def parts(config: dict) -> tuple[str, str]:
+        return tuple(config[key]["_target_"].rsplit(".", 1)[1] for key in ("loss", "activation"))
+
+    for dataset in ("codex_m", "wn18rr"):
+        hale = of(dataset, "hale", "table5")
+        assert parts(hale) == ("QuerySampling", "Hanon")
+        assert hale["loss"]["square"]
+        assert hale["model"]["relation_scale"]
+        without = of(dataset, "hale_wo_activation", "table5")
+        assert parts(without) == ("QuerySampling", "Identity")
+        assert without["loss"] == hale["loss"]
+        without = of(dataset, "hale_wo_pos_square", "table5")
+        assert without["loss"] == hale["loss"] | {"square": False}
+        assert without["activation"] == hale["activation"]
+        without = of(dataset, "hale_wo_rel_ratio", "table5")
+        assert without["model"] == hale["model"] | {"relation_scale": False}
+        assert without["loss"] == hale["loss"]
+        assert parts(of(dataset, "ha_sam_neg", "table5")) == ("SamNeg", "Hanon")
+        all_neg = of(dataset, "ha_all_neg", "table5")
+        assert parts(all_neg) == ("QuerySampling", "Hanon")
+        assert (all_neg["loss"]["alpha"], all_neg["loss"]["square"]) == (1.0, False)
+    for strategy, loss in (("sam_neg", "SamNeg"), ("adv_neg", "AdvNeg"), ("non_neg", "NonNeg")):
+        assert parts(of("wn18rr", strategy, "fig2")) == (loss, "Identity")
+    for activation in ("Artanh", "Temperature", "XExp", "Halin"):
+        found = of("wn18rr", f"hale_{activation.lower()}", "fig2")
+        assert parts(found) == ("QuerySampling", activation)
+        assert found["loss"] == hale["loss"]
+
+
+def test_experiments_share_their_common_runs():
+    some = ("dataset=wn18rr", "strategy=hale,sam_neg")
+    runs = plan(("fig2", "fig3"), SHARE, "cpu", Path("out"), some)
+    assert len(runs) == 2
+    assert runs[0].folder.parts[:3] == ("out", "cpu", "0.25")
+    assert "trainer=cpu" in runs[0].overrides
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1", ".25", "0.250", "1.5steps", "60 s", "1h"])
+def test_a_mistaken_budget_is_refused(text):
+    with pytest.raises(HaleError, match="the budget must be"):
+        Budget(text)
+
+
+def test_mistakes_are_one_line():
+    with pytest.raises(HaleError, match=r"experiment table9: .*table9"):
+        expand("table9", SHARE, Path("out"))
+    with pytest.raises(HaleError, match=r"experiment fig3: .*name"):
+        expand("fig3", SHARE, Path("out"), ("dataset=family", "strategy=hale"))
+    with pytest.raises(HaleError, match="2 runs side by side"):
+        plan(("fig3",), SHARE, "cpu", Path("out"), (), jobs=2)
+
+
+def test_runs_side_by_side_are_marked():
+    (run,) = plan(("fig3",), Budget("9steps"), "cpu", Path("out"), (*TINY, "strategy=hale"), jobs=2)
+    assert run.config["jobs"] == 2
+    assert run.config["budget"] | {"_target_": 0} == {"_target_": 0, "seconds": None, "steps": 9}
+
+
+def test_states(tmp_path):
+    (run,) = expand("fig3", Budget("9steps"), tmp_path, (*TINY, "strategy=hale"))
+    assert run.state() == "missing"
+    (run.folder / "checkpoints").mkdir(parents=True)
+    (run.folder / "checkpoints" / "last.ckpt").touch()
+    assert run.state() == "begun"
+    result = run.folder / "result.json"
+    result.write_text(json.dumps({"config": run.config}))
+    assert run.state() == "finished"
+    changed = {"loss": run.config["loss"] | {"weight": 9.0}}
+    result.write_text(json.dumps({"config": run.config | changed}))
+    assert run.state() == "stale"
+    assert run.changed(json.loads(result.read_text())) == ["loss"]
+
+
+def test_runs_are_gone_on_with_fail_alone_and_are_not_repeated(tmp_path, capsys):
+    words = ["fig3", *TINY, "strategy=hale", "--budget=40steps", f"--results={tmp_path}"]
+    folder = tmp_path / "cpu/40steps/family/rotl_8_hale/seed0"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.plan", *words],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors.strip()) == (130, INTERRUPTED)
+    assert not (folder / "result.json").exists()
+
+    assert main([*words, "model.dim=7,8"]) == 1
+    output = capsys.readouterr().out
+    assert "1 begun, 1 missing" in output
+    assert "1 runs done, 1 failed" in output
+    assert "model.dim must be even for RotL" in output.splitlines()[-1]
+    (record,) = read_records([tmp_path])
+    assert (record.choice("strategy"), record.dim, record.result["steps"]) == ("hale", 8, 40)
+    assert len(record.curve) == 2
+    assert "Going on with" in (folder / "console.log").read_text()
+
+    assert main(words) == 0
+    output = capsys.readouterr().out
+    assert "1 runs: 1 finished" in output
+    assert "0 runs done, 0 failed" in output
+    command = "python -m hale.run budget.seconds=null budget.steps=40 dataset=family"
+    assert command in systems.page([record])
+
+
+def test_a_missing_benchmark_is_said_once_and_not_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "data/wn18rr").mkdir(parents=True)
+    (tmp_path / "data/wn18rr/train.txt").write_text("a\tb\tc\n")
+    monkeypatch.setenv("HALE_DATA_DIR", str(tmp_path / "data"))
+    assert main(["fig3", "dataset=wn18rr", "--budget=1s", f"--results={tmp_path / 'out'}"]) == 0
+    output = capsys.readouterr().out
+    assert output.count("no runs on wn18rr: ") == 1
+    assert "0 runs done" in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mistake_on_the_command_line_is_one_line(capsys):
+    assert main(["fig3", "--budget=fast"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "the budget must be a share of the paper's seconds as 0.25, seconds as 60s, or steps as "
+        "500steps, got 'fast'"
+    ]
+
+
+def test_summaries():
+    assert summarize([]) is None
+    assert str(summarize([0.5])) == "0.500"
+    assert str(summarize([0.1, 0.2, 0.3])) == "0.200 ± 0.100"
+
+
+def test_comparison_has_the_right_numbers(tmp_path, capsys):
+    for seed, mrr in enumerate((0.300, 0.310, 0.335)):
+        write_record(tmp_path, "fb15k237", "rotl", 32, "hale", seed, mrr)
+    write_record(tmp_path, "fb15k237", "rotl", 256, "hale", 0, 0.9)
+    write_record(tmp_path, "wn18rr", "rote", 32, "sam_neg", 0, 0.4, jobs=2)
+    comparison.build("table2", "A title", read_records([tmp_path]), tmp_path)
+    lines = (tmp_path / "table2.md").read_text().splitlines()
+    (row,) = [line for line in lines if "| HaLE | RotL | 0.316" in line]
+    assert row == (
+        "| HaLE | RotL | 0.316 | 0.315 ± 0.018 | -0.001 | 0.493 | 0.472 ± 0.027 | -0.021 "
+        "| 0.228 | 0.227 ± 0.013 | -0.001 | 1200 | 301 | 3 |"
+    )
+    (row,) = [line for line in lines if "| SamNeg | RotE | 0.355" in line]
+    assert row.endswith("| 600 | - | 1 |")
+    assert sum("not run" in line for line in lines) == 28 - 2
+    rows = read_csv(tmp_path / "table2.csv")
+    assert len(rows) == 28 * 3
+    (cell,) = [
+        r for r in rows
+        if (r["dataset"], r["strategy"], r["model"], r["metric"])
+        == ("fb15k237", "hale", "rotl", "mrr")
+    ]  # fmt: skip
+    assert float(cell["mean"]) == pytest.approx(0.315)
+    assert float(cell["std"]) == pytest.approx(0.0180278, abs=1e-6)
+    assert float(cell["difference"]) == pytest.approx(-0.001)
+    assert (cell["n"], cell["seconds"], cell["hardware"]) == ("3", "301", "CPU, 2 threads")
+    assert sum(r["mean"] == "" and r["n"] == "0" for r in rows) == 26 * 3
+    assert "A title" in capsys.readouterr().out
+
+
+def test_the_first_folder_that_has_a_system_counts(tmp_path):
+    write_record(tmp_path / "a", "wn18rr", "rotl", 32, "hale", 0, 0.1)
+    write_record(tmp_path / "b", "wn18rr", "rotl", 32, "hale", 1, 0.2)
+    folder = write_record(tmp_path / "b", "wn18rr", "rote", 32, "hale", 0, 0.3)
+    (folder / "model").mkdir()
+    (folder / "model/result.json").write_text((folder / "result.json").read_text())
+    records = read_records([tmp_path / "a", tmp_path / "b"])
+    assert [r.seed for r in select(records, "wn18rr", "hale", "rotl", 32)] == [0]
+    assert len(select(records, "wn18rr", "hale", "rote", 32)) == 1
+    assert select(records, "wn18rr", "sam_neg", "rote", 32) == []
+    with pytest.raises(HaleError, match="no folder"):
+        read_records([tmp_path / "c"])
+
+
+def test_systems_lists_the_best_first(tmp_path):
+    write_record(tmp_path, "family", "rotl", 8, "hale", 0, 0.2, device="A GPU")
+    write_record(tmp_path, "family", "rote", 8, None, 0, 0.4, jobs=3)
+    lines = systems.page(read_records([tmp_path])).splitlines()
+    first, second = [line for line in lines if line.startswith("| Rot")]
+    assert first.startswith("| RotE | 8 | hale, hanon | 0.400 | 0.288 | 0.600 | 300 (shared) |")
+    assert "| A GPU | 01234567 | `python -m hale.run dataset=family model=rotl seed=0" in second
+    assert "No runs" in systems.page([])
+
+
+def test_table1_tells_the_misprint_and_what_is_absent(tmp_path, monkeypatch, capsys):
+    counted = {row["dataset"]: row for row in read_csv(table1.PAPER)}
+
+    def count(dataset: str) -> dict[str, int] | None:
+        sizes = {column: int(counted[dataset][column]) for column in table1.COLUMNS}
+        return (
+            None
+            if dataset == "codex_l"
+            else sizes | ({"train": 86835} if dataset == "wn18rr" else {})
+        )
+
+    monkeypatch.setattr(table1, "count", count)
+    table1.build(tmp_path)
+    text = (tmp_path / "table1.md").read_text()
+    assert "| WN18RR | 11 | 40,943 | 86,835 (86,845) | 3,034 | 3,134 | 600 s |" in text
+    assert "| CoDEx-L | not available (69) |" in text
+    assert "| FB15k-237 | 237 | 14,541 | 272,115 | 17,535 | 20,466 | 1,200 s |" in text
+
+
+@pytest.mark.data
+def test_table1_counts_the_data():
+    found = table1.count("codex_s")
+    (paper,) = [row for row in read_csv(table1.PAPER) if row["dataset"] == "codex_s"]
+    assert found == {column: int(paper[column]) for column in table1.COLUMNS}
+
+
+def is_picture(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+
+
+def test_figures_1_and_2_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    from experiments import fig1, fig2
+
+    fig1.draw(tmp_path / "fig1")
+    write_record(tmp_path, "wn18rr", "rote", 32, "hale", 0, 0.4)
+    write_record(tmp_path, "wn18rr", "rote", 32, "hale", 1, 0.5)
+    folder = write_record(tmp_path, "wn18rr", "rote", 32, "sam_neg", 0, 0.4)
+    (folder / "curve.csv").unlink()
+    fig2.draw(read_records([tmp_path]), tmp_path)
+    for name in ("fig1", "fig2", "fig2_mrr"):
+        assert is_picture(tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_figure_3_is_drawn(tmp_path, monkeypatch, graph: KnowledgeGraph):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    from experiments import fig3
+
+    relation_E = fig3.commonest_relation(graph)
+    triples = graph.train.tolist()
+    counts = [sum(r == k for h, r, t in triples for e in (h, t) if e == 5) for k in range(3)]
+    assert counts[relation_E[5]] == max(counts)
+    monkeypatch.setattr(fig3, "benchmark", lambda name: graph)
+    folder = write_record(tmp_path, "wn18rr", "rote", 32, "hale")
+    write_record(tmp_path, "wn18rr", "rote", 32, "sam_neg")
+    (folder / "checkpoints").mkdir()
+    state = {"state_dict": {"model.entity": torch.randn(60, 32)}}
+    torch.save(state, folder / "checkpoints" / "best.ckpt")
+    fig3.draw(read_records([tmp_path]), tmp_path)
+    assert is_picture(tmp_path / "fig3.png")
+
+
+def test_paper_cells_are_whole():
+    rows = read_csv(PAPER)
+    assert len(rows) == 28 + 45 + 18
+    with PAPER.open(newline="") as file:
+        assert all(0 < float(r[m]) < 1 for r in csv.DictReader(file) for m in comparison.METRICS)
