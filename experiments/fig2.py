@@ -49,16 +49,17 @@ def _panel(
     """One dataset: a line for each run, those of a strategy alike; what is missing is named."""
     missing = []
     for i, (strategy, label) in enumerate(strategies.items()):
-        runs = [run for run in select(records, dataset, strategy, "rote", 32) if run.curve]
+        found = select(records, dataset, strategy, "rote", 32)
+        curves = [record.run.curve for record in found if record.run.curve]
         axes.plot([], [], color=COLORS[i], linestyle=DASHES[i], label=label)
-        for run in runs:
-            seconds = [row["train_seconds"] for row in run.curve]
-            values = [row[metric] for row in run.curve]
+        for curve in curves:
+            seconds = [row["train_seconds"] for row in curve]
+            values = [row[metric] for row in curve]
             axes.plot(
                 seconds, values, color=COLORS[i], linestyle=DASHES[i], zorder=3 - i / 10,
-                alpha=1.0 if run is runs[0] else 0.5,
+                alpha=1.0 if curve is curves[0] else 0.5,
             )  # fmt: skip
-        if not runs:
+        if not curves:
             missing.append(label)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)

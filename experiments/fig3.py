@@ -59,7 +59,7 @@ def draw(records: list[Record], folder: Path) -> None:
 
 def _weights(runs: list[Record]) -> Path | None:
     """The best checkpoint of the first seed, if it was kept."""
-    path = runs[0].folder / "checkpoints" / "best.ckpt" if runs else None
+    path = runs[0].run.path / "checkpoints" / "best.ckpt" if runs else None
     return path if path is not None and path.is_file() else None
 
 

@@ -1,15 +1,13 @@
-"""Records of runs, ``result.json`` and ``curve.csv``, and what they say over seeds."""
+"""Records of finished runs, and what they say over seeds."""
 
 import csv
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hale.errors import HaleError
-from hale.results import RESULT_FILE, read_result
+from hale.runs import RunFolder, find_runs
 
 PAPER = Path(__file__).with_name("paper.csv")
 """The paper's cells: tables 2, 3 and 5."""
@@ -34,13 +32,17 @@ class Record:
 
     Args:
         root: the folder of results it was found below.
-        folder: its own.
-        result: its ``result.json``.
+        run: what it left.
     """
 
     root: Path
-    folder: Path
-    result: dict[str, Any]
+    run: RunFolder
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Its ``result.json``."""
+        assert self.run.record is not None
+        return self.run.record
 
     def choice(self, group: str) -> str | None:
         """What was chosen of a config group."""
@@ -70,17 +72,6 @@ class Record:
             return str(found["device"])
         return f"{found['cpu'] or found['machine']}, {found['threads']} threads"
 
-    @cached_property
-    def curve(self) -> list[dict[str, float]]:
-        """Its validations on the training clock; empty where they were not kept."""
-        path = self.folder / "curve.csv"
-        if not path.is_file():
-            return []
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
-            ]
-
 
 def read_records(roots: Iterable[Path]) -> list[Record]:
     """All finished runs below some folders, in the order of folders and then of paths.
@@ -88,17 +79,9 @@ def read_records(roots: Iterable[Path]) -> list[Record]:
     Raises:
         HaleError: a folder that is not there, or a file that is not a record.
     """
-    records = []
-    for root in roots:
-        if not root.is_dir():
-            raise HaleError(f"no folder {root}: run an experiment into it, or name another")
-        for path in sorted(root.rglob(RESULT_FILE)):
-            if (path.parent.parent / RESULT_FILE).exists():
-                continue  # the copy that an exported model keeps
-            result = read_result(path.parent)
-            assert result is not None
-            records.append(Record(root, path.parent, result))
-    return records
+    return [
+        Record(root, run) for root in roots for run in find_runs(root) if run.record is not None
+    ]
 
 
 def select(

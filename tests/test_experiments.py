@@ -208,7 +208,7 @@ def test_runs_are_gone_on_with_fail_alone_and_are_not_repeated(tmp_path, capsys)
     assert "model.dim must be even for RotL" in output.splitlines()[-1]
     (record,) = read_records([tmp_path])
     assert (record.choice("strategy"), record.dim, record.result["steps"]) == ("hale", 8, 40)
-    assert len(record.curve) == 2
+    assert len(record.run.curve) == 2
     assert "Going on with" in (folder / "console.log").read_text()
 
     assert main(words) == 0
@@ -284,7 +284,7 @@ def test_the_first_folder_that_has_a_system_counts(tmp_path):
     assert [r.seed for r in select(records, "wn18rr", "hale", "rotl", 32)] == [0]
     assert len(select(records, "wn18rr", "hale", "rote", 32)) == 1
     assert select(records, "wn18rr", "sam_neg", "rote", 32) == []
-    with pytest.raises(HaleError, match="no folder"):
+    with pytest.raises(HaleError, match="is not a folder"):
         read_records([tmp_path / "c"])
 
 
