@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "ranking metrics of a trained model on any split or file",
     "export": "embeddings with names: TSV, NumPy, word2vec, TensorBoard projector",
     "results": "a sorted table of finished runs",
+    "report": "curves and tables of a folder of runs as one HTML page",
     "stats": "what a dataset holds: counts, kinds of relations, leakage, duplicates",
 }
 
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate(each["evaluate"])
     _export(each["export"])
     _results(each["results"])
+    _report(each["report"])
     each["stats"].add_argument(
         "dataset", metavar="DATASET",
         help="a folder of triples, a file of triples, or a dataset's name (family, wn18rr, ...)",
@@ -101,6 +103,13 @@ def _results(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="FOLDER", help="searched with all folders in it")
     command.add_argument(
         "--sort", metavar="COLUMN", default="test/mrr", help="best first (default: test/mrr)"
+    )
+
+
+def _report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="FOLDER", help="searched with all folders in it")
+    command.add_argument(
+        "--out", metavar="FILE", default="report.html", help="the page (default: report.html)"
     )
 
 

@@ -50,7 +50,7 @@ def _suggestion(id_of: Mapping[str, int], name: str) -> str:
     return f": did you mean {', '.join(repr(shown(other)) for other in close)}?" if close else ""
 
 
-def shown(name: str) -> str:
+def shown(name: str, longest: int = LONGEST_SHOWN) -> str:
     """``name`` fit for one line of a terminal: control characters escaped, a long end cut off."""
-    cut = name if len(name) <= LONGEST_SHOWN else name[: LONGEST_SHOWN - 3] + "..."
+    cut = name if len(name) <= longest else name[: longest - 3] + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

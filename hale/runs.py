@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,13 +27,20 @@ class RunFolder:
         path: its folder.
         overrides: what was typed or swept for it.
         record: its ``result.json``; None where it has not finished.
-        error: why it failed, if it is known.
+        error: why it has no result, if that is known.
     """
 
     path: Path
     overrides: tuple[str, ...]
     record: dict[str, Any] | None
     error: str | None
+
+    def metric(self, name: str) -> float | None:
+        """A number of the record; None where it has none of this name, or no finite one."""
+        value = (self.record or {}).get(name)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return float(value)
 
     @cached_property
     def curve(self) -> list[dict[str, float]]:
@@ -49,7 +57,7 @@ class RunFolder:
         try:
             return [{name: float(value) for name, value in row.items()} for row in rows]
         except (TypeError, ValueError) as error:
-            raise HaleError(f"{path} is not a curve ({error}): remove it and rerun") from error
+            raise HaleError(f"{path} is not a curve ({error}): remove it") from error
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -59,7 +67,7 @@ class RunFolder:
         chosen = {
             group: str(choice)
             for group, choice in self.record["choices"].items()
-            if not group.startswith("recipe")
+            if choice is not None and not group.startswith("recipe")
         }
         return chosen | dict(_leaves(self.record["config"]))
 
@@ -68,7 +76,7 @@ def find_runs(top: Path) -> list[RunFolder]:
     """All run folders at or below ``top``, by path.
 
     Raises:
-        HaleError: no such folder, or a record that cannot be read.
+        HaleError: no such folder.
     """
     if not top.is_dir():
         raise HaleError(f"{top} is not a folder: give one that holds runs")
@@ -102,16 +110,17 @@ def varying(runs: Sequence[RunFolder]) -> list[str]:
 
 def _read(path: Path) -> RunFolder:
     overrides = path / ".hydra" / "overrides.yaml"
-    error = path / ERROR_FILE
-    record = read_result(path)
-    if record is not None and not {"choices", "config"} <= set(record):
-        raise HaleError(f"{path / RESULT_FILE} is not a result record: remove it and rerun")
-    return RunFolder(
-        path,
-        tuple(map(str, OmegaConf.load(overrides))) if overrides.is_file() else (),
-        record,
-        error.read_text(encoding="utf-8").strip() if error.is_file() else None,
-    )
+    known = tuple(map(str, OmegaConf.load(overrides))) if overrides.is_file() else ()
+    failure = path / ERROR_FILE
+    error = failure.read_text(encoding="utf-8").strip() if failure.is_file() else None
+    try:
+        record = read_result(path)
+    except HaleError as damage:
+        return RunFolder(path, known, None, str(damage))
+    parts = [(record or {}).get(name) for name in ("choices", "config")]
+    if record is not None and not all(isinstance(part, dict) for part in parts):
+        return RunFolder(path, known, None, f"{path / RESULT_FILE} is not a result record")
+    return RunFolder(path, known, record, error)
 
 
 def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

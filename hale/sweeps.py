@@ -77,7 +77,7 @@ def print_summary(folder: Path, monitor: str) -> None:
         console.print(Text(f"no summary: {error}"), soft_wrap=True)
         return
     finished = [run for run in runs if run.record is not None]
-    finished.sort(key=lambda run: -_value(run, monitor))
+    finished.sort(key=lambda run: run.metric(monitor) or -math.inf, reverse=True)
     if finished:
         console.print(summary_table(finished, folder, monitor))
         best = finished[0]
@@ -118,11 +118,6 @@ def summary_table(finished: "list[RunFolder]", folder: Path, monitor: str) -> "T
         numbers = [_short(str((run.record or {}).get(m, ""))) for m in (monitor, *shown)]
         table.add_row(*map(Text, ([path] if numbered else []) + cells + numbers))
     return table
-
-
-def _value(run: "RunFolder", metric: str) -> float:
-    """The metric; minus infinity where the record lacks it."""
-    return float((run.record or {}).get(metric, -math.inf))
 
 
 def _short(text: str) -> str:

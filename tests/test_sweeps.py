@@ -155,10 +155,11 @@ def test_hostile_names_are_text_in_the_summary():
     assert [str(cell) for cell in table.columns[1].cells] == ["[/red]0", "[/red]1"]
 
 
-def test_a_folder_that_is_no_sweep_is_one_line(tmp_path):
+def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(HaleError, match="is not a folder"):
         find_runs(tmp_path / "nowhere")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/result.json").write_text("{}")
-    with pytest.raises(HaleError, match="is not a result record"):
-        find_runs(tmp_path)
+    (damaged,) = find_runs(tmp_path)
+    assert damaged.record is None
+    assert "is not a result record" in damaged.error
