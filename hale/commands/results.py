@@ -8,60 +8,43 @@ from typing import Any
 
 from hale.commands.output import Row, write_rows
 from hale.errors import HaleError
-from hale.results import RESULT_FILE, read_result
+from hale.runs import RunFolder, find_runs, varying
 
-CHOICES = ("model", "loss", "activation", "dataset")
+CHOICES = ("model", "loss", "activation", "dataset", "seed")
 METRICS = ("valid/mrr", "test/mrr", "test/hits@1", "test/hits@10", "train_seconds", "parameters")
 LOW_IS_GOOD = ("train_seconds", "parameters")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Collect the records and write a row for each."""
+    """Write a row for each finished run; name the damaged ones on stderr."""
     top = Path(args.folder)
-    if not top.is_dir():
-        raise HaleError(f"{top} is not a folder: give one that holds runs")
-    rows = []
-    for path in sorted(top.rglob(RESULT_FILE)):
-        if path.parent.name == "model" and (path.parent.parent / RESULT_FILE).is_file():
-            continue  # the run's own record, kept with its model
-        try:
-            rows.append(_row(path.parent, top))
-        except HaleError as error:
-            print(f"left out: {error}", file=sys.stderr)
-    if not rows:
-        raise HaleError(f"{top} holds no finished runs ({RESULT_FILE}): train one, or look higher")
+    runs = find_runs(top)
+    finished = [each for each in runs if each.record is not None]
+    for each in runs:
+        if each.error is not None and each.record is None:
+            print(f"left out: {each.error}", file=sys.stderr)
+    if not finished:
+        raise HaleError(f"{top} holds no finished runs (result.json): train one, or look higher")
+    settings = [*CHOICES, *(name for name in varying(finished) if name not in CHOICES)]
+    rows = [_row(each, settings, top) for each in finished]
     if args.sort not in rows[0]:
         raise HaleError(f"--sort must be one of {', '.join(rows[0])}, got {args.sort}")
     rows.sort(key=lambda row: _order(row[args.sort], args.sort))
     write_rows(rows, args.format, args.out, str(top))
 
 
-def _row(folder: Path, top: Path) -> Row:
-    record = read_result(folder)
-    choices = (record or {}).get("choices")
-    if record is None or not isinstance(choices, dict):
-        raise HaleError(f"{folder / RESULT_FILE} is not a result record: it has no choices")
+def _row(found: RunFolder, settings: list[str], top: Path) -> Row:
     return (
-        {choice: _text(choices.get(choice)) for choice in CHOICES}
-        | {"seed": _number(record.get("seed"))}
-        | {metric: _number(record.get(metric)) for metric in METRICS}
-        | {"folder": str(folder.relative_to(top))}
+        {name: found.settings.get(name) for name in settings}
+        | {metric: found.metric(metric) for metric in METRICS}
+        | {"folder": str(found.path.relative_to(top))}
     )
 
 
-def _order(cell: Any, column: str) -> tuple[bool, Any]:
+def _order(cell: Any, column: str) -> tuple[float, str]:
     """Numbers the best first, texts by the alphabet, what is missing last."""
     if cell is None:
-        return (True, 0)
+        return math.inf, ""
     if isinstance(cell, str):
-        return (False, cell)
-    return (False, cell if column in LOW_IS_GOOD or column == "seed" else -cell)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: Any) -> float | int | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if number else None
+        return 0.0, cell
+    return (cell if column in LOW_IS_GOOD else -cell), ""
