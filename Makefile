@@ -7,6 +7,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint check clean
 .PHONY: tables table1 table2 table2-full table3 table3-full table5 figures fig1 fig2 fig3 systems
+.PHONY: bench race
 .NOTPARALLEL: # runs side by side would spend each other's seconds
 
 help: ## show this list
@@ -96,6 +97,25 @@ fig3: $(VIZ) ## t-SNE of entities by training strategy; needs the weights of its
 systems: $(READY) ## docs/systems.md, every recorded run
 	@mkdir -p $(RESULTS)
 	$(BIN)/python -m experiments.systems $(RESULTS) docs/systems.md
+
+# Benchmarks (docs/bench.md says more); quiet machines only:
+#   THREADS  CPU threads; PyTorch's choice for bench, 1 for each system of the race
+#   SECONDS  training seconds of each system of the race
+#   JOBS     systems of the race at a time, each on its own cores
+SECONDS ?= 240
+BENCH := $(VENV)/.bench
+
+$(BENCH): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: $(BENCH) ## time the parts of hale, and the same of PyKEEN
+	$(BIN)/python -m benchmarks $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+race: $(BENCH) ## valid MRR against training seconds: hale, ComplEx-N3, PyKEEN
+	$(BIN)/python -m benchmarks.race --seconds $(SECONDS) --threads $(or $(THREADS),1) \
+	  --jobs $(JOBS) $(ARGS)
+	$(BIN)/python -m benchmarks.race --report
 
 clean: ## remove the environment and caches, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,6 +1,6 @@
 """Times entity_logsumexp, forward and backward, against naive and chunked PyTorch and the roofline.
 
-    python benchmarks/kernel.py [--repeat 15] [--fastest] [--threads 2] [--json kernel.json]
+    python -m benchmarks.kernel [--repeat 15] [--fastest] [--threads 2] [--quick] [--out FILE]
 
 Every way runs once per round, in turn, so that what else the machine does meets all alike; the
 table shows medians over rounds, in milliseconds, or with ``--fastest`` minima, for a busy machine.
@@ -10,18 +10,13 @@ and bfloat16), and one ``exp`` in place over as many numbers as Hanon needs, two
 Halin), block by block in cache.
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
+from benchmarks.measure import Row, interleaved, parse, parser, report
 from hale.activations import Activation, Halin, Hanon
 from hale.comparators import SquaredEuclidean
 from hale.kernels.entity_logsumexp import entity_logsumexp
@@ -32,7 +27,9 @@ SHAPES = (
 BLOCK = 1 << 16
 
 
-def ways(rows: int, entities: int, dim: int, activation: Activation) -> dict[str, Callable]:
+def ways(
+    rows: int, entities: int, dim: int, activation: Activation
+) -> dict[str, Callable[[], object]]:
     """What is timed at one shape, by name."""
     query_ND = (torch.randn(rows, dim) * (2 * dim) ** -0.5).requires_grad_()
     entity_ED = (torch.randn(entities, dim) * (2 * dim) ** -0.5).requires_grad_()
@@ -82,60 +79,37 @@ def ways(rows: int, entities: int, dim: int, activation: Activation) -> dict[str
     }
 
 
-def measure(timed: dict[str, Callable], repeat: int, fastest: bool) -> dict[str, float]:
+def milliseconds(
+    timed: dict[str, Callable[[], object]], repeat: int, fastest: bool
+) -> dict[str, float]:
     """Milliseconds of each way, the median or minimum of rounds, after two that warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for _ in range(repeat + 2):
-        for name, run in timed.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
     of = min if fastest else statistics.median
-    return {name: 1e3 * of(values[2:]) for name, values in seconds.items()}
+    seconds = interleaved(timed, repeat, warm_up=2)
+    return {name: 1e3 * of(values) for name, values in seconds.items()}
 
 
 def main() -> None:
     """Print the table and write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeat", type=int, default=15)
-    parser.add_argument("--json", type=Path, default=Path("kernel.json"))
-    parser.add_argument("--fastest", action="store_true")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    options = parser(__doc__)
+    options.add_argument("--repeat", type=int, default=15)
+    options.add_argument("--fastest", action="store_true", help="minima in place of medians")
+    given = parse(options)
     torch.manual_seed(0)
-    rows = []
-    names = ("naive", "chunked", "native", "naive/native", "chunked/native", "native/roofline")
-    print(f"{'N':>4} {'E':>6} {'D':>4} {'':6}", *(f"{name:>15}" for name in names))
-    for shape in SHAPES:
+    rows: list[Row] = []
+    for shape in [(20, 500, 32)] if given.quick else SHAPES:
         for activation in (Hanon(), Halin()):
-            ms = measure(ways(*shape, activation), arguments.repeat, arguments.fastest)
+            ms = milliseconds(ways(*shape, activation), given.repeat, given.fastest)
             products = ms["scores"] + min(ms["gradients fp32"], ms["gradients bf16"])
             roofline = max(products, ms["elementwise"])
-            row = {
-                **ms,
-                "roofline": roofline,
+            size = dict(zip(("N", "E", "D"), shape, strict=True))
+            ratios = {
                 "naive/native": ms["naive"] / ms["native"],
                 "chunked/native": ms["chunked"] / ms["native"],
                 "native/roofline": ms["native"] / roofline,
             }
-            name = type(activation).__name__
-            print("{:4} {:6} {:4}".format(*shape), f"{name:6}", *(f"{row[n]:15.2f}" for n in names))
-            rows.append({"N, E, D": shape, "activation": name, **row})
-    arguments.json.write_text(
-        json.dumps(
-            {
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "machine": platform.machine(),
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-                "repeat": arguments.repeat,
-                "fastest": arguments.fastest,
-                "rows": rows,
-            },
-            indent=2,
-        )
-    )
+            name = {"activation": type(activation).__name__}
+            rows.append(size | name | ms | {"roofline": roofline} | ratios)
+    report(given, kernel_ms=rows)
 
 
 if __name__ == "__main__":

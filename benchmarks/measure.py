@@ -8,11 +8,13 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import shlex
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,15 +31,21 @@ Row = dict[str, Any]
 NO_PYKEEN = "not run: pykeen is not installed (pip install 'hale[bench]')"
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """``quick``, ``threads`` and ``out`` of the command line; PyTorch gets its threads."""
-    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: does everything turn?")
-    parser.add_argument("--threads", type=int, help="CPU threads; PyTorch's choice by default")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    given = parser.parse_args()
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has, ``quick``, ``threads`` and ``out``."""
+    options = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    options.add_argument("--quick", action="store_true", help="small sizes: does everything turn?")
+    options.add_argument("--threads", type=int, help="CPU threads; PyTorch's choice by default")
+    options.add_argument("--out", type=Path, help="JSON file to write")
+    return options
+
+
+def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line; PyTorch gets its threads, libraries get quiet."""
+    given = options.parse_args()
     if given.threads is not None:
         torch.set_num_threads(given.threads)
+    quieten()
     return given
 
 
@@ -72,7 +80,8 @@ def has_pykeen() -> bool:
 def facts() -> Row:
     """Date, hardware, threads, versions, commit and command of this process."""
     about = provenance(torch.device("cpu"))
-    about["hardware"]["usable_cores"] = len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        about["hardware"]["usable_cores"] = len(os.sched_getaffinity(0))
     if importlib.util.find_spec("pykeen") is not None:
         about["versions"]["pykeen"] = importlib.metadata.version("pykeen")
     module = getattr(sys.modules["__main__"], "__spec__", None)
@@ -113,6 +122,14 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def quieten() -> None:
+    """Leave out what Lightning and PyKEEN tell of themselves, and what is odd in random graphs."""
+    for name in ("pytorch_lightning", "pykeen", "torch_max_mem", "hale.tsv"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|pykeen")
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 
 def benchmark_graph(name: str) -> KnowledgeGraph:

@@ -1,0 +1,113 @@
+"""What an epoch costs as graphs grow: ``python -m benchmarks.epoch [--quick] [--out FILE]``.
+
+RotL by HaLE in 32 dimensions on generated graphs of 10^4, 10^5 and 10^6 entities with five triples
+each. The number N of sampled queries falls as the number E of entities grows, so that every step
+compares the same number of pairs, N E. There are two policies for the batch: 4096 queries whatever
+the graph, or a constant share of the graph, so that every epoch has as many steps.
+
+Each row comes from a process of its own, whose peak memory is therefore its own. Apart from the
+tables (parameters, gradients, the two moments of Adam) it holds the interpreter and its libraries,
+the graph with its indices, and everything that a step needs. The exponents compare a row with the
+one above: 1 is linear growth.
+"""
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import pairwise
+
+import torch
+
+from benchmarks.measure import Row, parse, parser, random_graph, report
+from benchmarks.step import DIM, endless, plain_step
+from hale.activations import Hanon
+from hale.data import QueryDataModule
+from hale.losses.query_sampling import QuerySampling
+from hale.models.rotl import RotL
+from hale.module import LinkPrediction
+
+PAIRS = 4_096_000
+"""N E, the scores of a step."""
+TRIPLES_EACH = 5
+LIMIT = 4 << 30
+"""Bytes that the largest graph must train within."""
+
+
+def main() -> None:
+    """Measure every size under both policies."""
+    given = parse(parser(__doc__))
+    sizes, steps = ([1000, 2000], 3) if given.quick else ([10**4, 10**5, 10**6], 30)
+    policies = {"4096 queries": lambda _: 4096, "share of the graph": lambda e: e * 4096 // 10**5}
+    if given.quick:
+        policies.popitem()
+    rows: list[Row] = []
+    for policy, batch in policies.items():
+        measured = [{"batch": policy} | in_process(given, e, batch(e), steps) for e in sizes]
+        for before, row in pairwise(measured):
+            growth = row["E"] / before["E"]
+            for name in ("ms/step", "s/epoch"):
+                row[f"exponent of {name}"] = math.log(row[name] / before[name], growth)
+        rows += measured
+    report(given, epoch=rows)
+
+
+def in_process(given: argparse.Namespace, entities: int, batch: int, steps: int) -> Row:
+    """The row of one size."""
+    threads = torch.get_num_threads()
+    call = f"from benchmarks import epoch; epoch.one({entities}, {batch}, {steps}, {threads})"
+    print(f"{entities} entities ...", flush=True)
+    done = subprocess.run([sys.executable, "-c", call], stdout=subprocess.PIPE, check=True)
+    row: Row = json.loads(done.stdout)
+    return row
+
+
+def one(entities: int, batch: int, steps: int, threads: int) -> None:
+    """Train, and print time and memory of this process as JSON."""
+    torch.set_num_threads(threads)
+    imported = peak_bytes()
+    graph = random_graph("generated", entities, 20, (TRIPLES_EACH * entities, 1000, 1000))
+    data = QueryDataModule(graph, batch, seed=0)
+    data.setup()
+    rows = max(1, PAIRS // entities)
+    model = RotL(entities, 2 * graph.num_relations, DIM)
+    loss = QuerySampling(alpha=min(1.0, rows / batch), weight=1.5)
+    module = LinkPrediction(model, Hanon(), loss, partial(torch.optim.Adam, lr=0.01, fused=True))
+    optimizer, batches = module.configure_optimizers(), endless(data)
+    for _ in range(2):
+        plain_step(module, optimizer, batches)
+    started = time.perf_counter()
+    for _ in range(steps):
+        plain_step(module, optimizer, batches)
+    seconds = (time.perf_counter() - started) / steps
+    epoch_steps = len(data.train_dataloader())
+    tables = 4 * sum(p.numel() * p.element_size() for p in model.parameters())
+    peak = peak_bytes()
+    row = {
+        "E": entities,
+        "N": math.ceil(loss.alpha * batch),
+        "B": batch,
+        "ms/step": 1e3 * seconds,
+        "steps/epoch": epoch_steps,
+        "s/epoch": seconds * epoch_steps,
+        "peak MiB": peak / 2**20,
+        "tables MiB": tables / 2**20,
+        "other MiB": (peak - tables) / 2**20,
+        "of it imports MiB": imported / 2**20,
+        "within 4 GiB": peak <= LIMIT,
+    }
+    print(json.dumps(row))
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
+
+
+if __name__ == "__main__":
+    main()
