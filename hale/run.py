@@ -142,8 +142,9 @@ def run(cfg: DictConfig) -> float:
 
     facts = Run(folder, name, config, choices, cfg.monitor, cfg.test)
     make_trainer = partial(build(cfg.trainer), val_check_interval=interval)
+    tracked = config | {"choices": choices}  # what a dashboard groups by
     tracking = (
-        build(cfg.logger)(output_dir=folder, name=name, group=sweep, config=config)
+        build(cfg.logger)(output_dir=folder, name=name, group=sweep, config=tracked)
         if cfg.logger
         else nullcontext()
     )

@@ -1,0 +1,74 @@
+"""The W&B workspace as code: built without a network, and one line where it cannot be saved."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from hale.dashboard import CURVES, TUNED
+from hale.run import config_dir
+
+needs_extra = pytest.mark.skipif(
+    find_spec("wandb_workspaces") is None, reason="needs hale[dashboard]"
+)
+
+
+def dashboard(tmp_path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    return subprocess.run(
+        [sys.executable, "-m", "hale.dashboard", "--entity", "me", *arguments], cwd=tmp_path,
+        env=kept | {"HOME": str(tmp_path)} | environment,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def strings(node: object) -> list[str]:
+    if isinstance(node, dict):
+        return [text for value in node.values() for text in strings(value)]
+    if isinstance(node, list):
+        return [text for value in node for text in strings(value)]
+    return [node] if isinstance(node, str) else []
+
+
+@needs_extra
+def test_the_workspace_is_built_offline(tmp_path):
+    done = dashboard(tmp_path, "--project", "mine", "--dump")
+    assert done.returncode == 0, done.stderr
+    model = json.loads(done.stdout)
+    sections = model["spec"]["section"]["panelBankConfig"]["sections"]
+    by_name = {section["name"]: section["panels"] for section in sections}
+    for group in ("loss", "activation", "model"):
+        configs = [panel["config"] for panel in by_name[f"Convergence by {group}"]]
+        assert [config["metrics"] for config in configs] == [[metric] for metric in CURVES]
+        assert {config["xAxis"] for config in configs} == {"train_seconds"}
+        assert {config["groupBy"] for config in configs} == {f"choices.value.{group}"}
+    said = strings(by_name["Sweep"])
+    for name in (*TUNED, "valid/mrr"):
+        assert any(name.split(".")[-1] in text for text in said), name
+
+
+@needs_extra
+def test_not_logged_in_is_one_line(tmp_path):
+    done = dashboard(tmp_path)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("wandb:")]
+    assert len(lines) == 1, done.stderr
+    assert "nothing saved" in lines[0]
+    assert "wandb login" in lines[0]
+
+
+def test_without_the_extra_it_is_one_line(tmp_path):
+    (tmp_path / "wandb_workspaces.py").write_text("raise ImportError('not installed')\n")
+    done = dashboard(tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert done.stderr == "the dashboard needs pip install 'hale[dashboard]'\n"
+
+
+def test_it_shows_what_tuning_searches():
+    searched = (config_dir() / "experiment" / "tune.yaml").read_text()
+    for name, log in TUNED.items():
+        (line,) = [line for line in searched.splitlines() if line.strip().startswith(name)]
+        assert log == ("log" in line or "choice" in line), name
