@@ -18,6 +18,7 @@ from benchmarks.measure import (
     interleaved,
     parse,
     parser,
+    quieten,
     random_graph,
     ratio,
     report,
@@ -46,6 +47,8 @@ def pykeen_ways(graph: KnowledgeGraph, folder: Path) -> dict[str, Callable[[], o
 
     from benchmarks.pykeen_scores import factory
 
+    quieten()
+
     def read() -> None:
         train = TriplesFactory.from_path(folder / "train.txt")
         for split in ("valid", "test"):
@@ -56,7 +59,7 @@ def pykeen_ways(graph: KnowledgeGraph, folder: Path) -> dict[str, Callable[[], o
             )
 
     instances = BatchedSLCWAInstances.from_triples_factory(
-        factory(graph, inverse=True), batch_size=BATCH, shuffle=True
+        factory(graph, inverse=True), batch_size=BATCH
     )
     loader = DataLoader(instances, batch_size=None)
 

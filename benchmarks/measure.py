@@ -125,7 +125,10 @@ def _cell(value: object) -> str:
 
 
 def quieten() -> None:
-    """Leave out what Lightning and PyKEEN tell of themselves, and what is odd in random graphs."""
+    """Leave out what Lightning and PyKEEN tell of themselves, and what is odd in random graphs.
+
+    PyKEEN sets its own level when it is imported: say it again after that.
+    """
     for name in ("pytorch_lightning", "pykeen", "torch_max_mem", "hale.tsv"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|pykeen")

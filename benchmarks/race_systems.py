@@ -100,7 +100,6 @@ SYSTEMS: dict[str, Hale | PyKEEN] = {
 
 def run_system(name: str, dataset: str, seconds: float, threads: int) -> Row:
     """Train one system and return its record."""
-    quieten()
     torch.set_num_threads(threads)
     system = SYSTEMS[name]
     started = time.perf_counter()
@@ -140,6 +139,8 @@ def run_pykeen(system: PyKEEN, dataset: str, seconds: float) -> tuple[list[Row],
     from pykeen.training import LCWATrainingLoop, SLCWATrainingLoop, TrainingCallback
 
     from benchmarks.pykeen_scores import factory, scorer
+
+    quieten()
 
     graph = family(seed=0) if dataset == "family" else benchmark(dataset)
     data = QueryDataModule(graph, batch_size=4096, seed=0)
