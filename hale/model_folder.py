@@ -203,7 +203,7 @@ def _leaf(path: Path, leaf: Any, pattern: str) -> tuple[tuple[str, str], dict[st
     match = re.fullmatch(pattern, target) if isinstance(target, str) else None
     if match is None:
         raise ModelFolderError(
-            f"{path} names {shown(str(target))!r}: only hale's own models and activations are "
+            f"{path} names '{shown(str(target))}': only hale's own models and activations are "
             "built from a file"
         )
     return (match[1], match[2]), {key: value for key, value in leaf.items() if key != "_target_"}

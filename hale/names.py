@@ -33,7 +33,7 @@ def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
         digits = given.removeprefix("id:")
         if digits == given or not digits.isdecimal() or len(digits) > 18:
             raise UnknownNameError(
-                f"no {kind} is named {shown(given)!r}{_suggestion(id_of, given)}"
+                f"no {kind} is named '{shown(given)}'{_suggestion(id_of, given)}"
             )
         given = int(digits)
     if not 0 <= given < len(id_of):
@@ -47,7 +47,8 @@ def _suggestion(id_of: Mapping[str, int], name: str) -> str:
     rivals = (other for other in id_of if len(other) <= LONGEST_COMPARED)
     near = nsmallest(COMPARED, rivals, key=lambda other: abs(len(other) - len(name)))
     close = get_close_matches(name, near, n=3)
-    return f": did you mean {', '.join(repr(shown(other)) for other in close)}?" if close else ""
+    quoted = ", ".join(f"'{shown(other)}'" for other in close)
+    return f": did you mean {quoted}?" if close else ""
 
 
 def shown(name: str, longest: int = LONGEST_SHOWN) -> str:

@@ -29,7 +29,12 @@ def run(args: argparse.Namespace) -> None:
     """Write the files of a format and say which."""
     model = load(args.model)
     folder = Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HaleError(
+            f"cannot make the folder {folder} ({error.strerror}): choose another --out"
+        ) from error
     for file in _WRITERS[args.format](model, folder):
         print(folder / file)
 
@@ -61,7 +66,7 @@ def _word2vec(model: TrainedModel, folder: Path) -> list[str]:
     for word, name in zip(words, model.graph.entities, strict=True):
         if first.setdefault(word, name) != name:
             raise HaleError(
-                f"{shown(first[word])!r} and {shown(name)!r} are one name in word2vec's format, "
+                f"'{shown(first[word])}' and '{shown(name)}' are one name in word2vec's format, "
                 "which has no spaces in names: choose another --format"
             )
     header = f"{len(words)} {model.model.dim}"

@@ -57,7 +57,7 @@ def tsv_field(value: str) -> str:
     """
     if any(c in value for c in "\t\n\r"):
         raise HaleError(
-            f"{shown(value)!r} has a tab or a line end, which TSV cannot hold: "
+            f"'{shown(value)}' has a tab or a line end, which TSV cannot hold: "
             "choose a format that can (predict: json, export: numpy)"
         )
     return value
