@@ -105,17 +105,19 @@ def test_the_page_shows_every_run_best_first(tmp_path):
 
 
 def test_each_dataset_has_its_charts(tmp_path):
-    for dataset in ("wn18rr", "fb15k237"):
-        make_run(tmp_path / f"runs/{dataset}", 0.4, {"loss": "hale"}, dataset)
+    for dataset, mrr in (("wn18rr", 0.4), ("fb15k237", 0.3)):
+        make_run(tmp_path / f"runs/{dataset}", mrr, {"loss": "hale"}, dataset)
     page = make_report(tmp_path)
     assert "Convergence on wn18rr" in page.text
     assert "Convergence on fb15k237" in page.text
     assert len([s for s in page.named("svg") if s.get("role") == "img"]) == 4
+    best = [attrs for attrs in page.named("td") if "best" in (attrs.get("class") or "")]
+    assert len(best) == 4  # valid and test MRR, each of its dataset
 
 
 def test_hostile_names_are_text_only(tmp_path):
     folder = tmp_path / "runs" / HOSTILE.replace("/", "|").replace("\x00", "")
-    make_run(folder, 0.3, {"loss": HOSTILE}, HOSTILE, name=HOSTILE, other="\ud800")
+    make_run(Path(f"{folder}\udcff"), 0.3, {"loss": HOSTILE}, HOSTILE, name=HOSTILE, other="\ud800")
     make_run(tmp_path / "runs/b", 0.2, {"loss": "hale"}, HOSTILE, name="b")
     page = make_report(tmp_path)
     assert len(page.named("script")) == 1

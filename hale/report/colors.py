@@ -59,10 +59,15 @@ def _values(runs: Sequence[RunFolder], name: str) -> list[str]:
 
 
 def _by_rank(runs: Sequence[RunFolder], monitor: str) -> Look:
-    order = sorted(range(len(runs)), key=lambda i: runs[i].metric(monitor) or 0.0)
-    share = {run: rank / max(1, len(runs) - 1) for rank, run in enumerate(order)}
-    colors = [f"hsl({250 - 220 * share[i]:.0f} 75% 48%)" for i in range(len(runs))]
-    ends = (("worst", order[0]), ("best", order[-1]))
-    return Look(
-        [(monitor, word, colors[i], "") for word, i in ends], [(color, "") for color in colors]
-    )
+    share = [0.0] * len(runs)
+    for dataset in _values(runs, "dataset"):
+        here = [i for i, run in enumerate(runs) if run.settings.get("dataset", "") == dataset]
+        here.sort(key=lambda i: runs[i].metric(monitor) or 0.0)
+        for rank, i in enumerate(here):
+            share[i] = rank / max(1, len(here) - 1)
+    legend = [(monitor, word, _ramp(end), "") for word, end in (("worst", 0.0), ("best", 1.0))]
+    return Look(legend, [(_ramp(each), "") for each in share])
+
+
+def _ramp(share: float) -> str:
+    return f"hsl({250 - 220 * share:.0f} 75% 48%)"

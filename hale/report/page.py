@@ -6,7 +6,6 @@ allows no script but its own.
 
 import base64
 import hashlib
-import html
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,18 +15,11 @@ from hale.files import write_atomically
 from hale.names import shown
 from hale.report.charts import Line, line_chart
 from hale.report.colors import Look, choose_look
+from hale.report.tables import details, label, missing, path, table, text
 from hale.runs import RunFolder, find_runs, varying
 
 HERE = Path(__file__).parent
 CURVES = {"valid/mrr": "MRR on valid", "valid/hits@10": "Hits@10 on valid"}
-COLUMNS = (
-    "valid/mrr", "test/mrr", "test/hits@1", "test/hits@3", "test/hits@10", "train_seconds",
-    "steps", "parameters",
-)  # fmt: skip
-LOW_IS_GOOD = ("train_seconds", "steps", "parameters")
-DETAILS = ("hardware", "versions", "commit", "date", "seed", "dataset_fingerprint")
-LONGEST = 2000
-"""Characters of a text that are shown."""
 MANY = 12
 """Curves of a chart above which they are drawn thinner."""
 
@@ -68,33 +60,25 @@ def report(runs: Sequence[RunFolder], top: Path) -> str:
         f"<h1>{text(title)}</h1>",
         *_facts(finished, len(runs) - len(finished), monitor),
         *_charts(finished, names, look, top),
-        *_table(finished, names, look, top, monitor),
-        *_missing([run for run in runs if run.record is None], top),
+        *table(finished, names, look, top, monitor),
+        *missing([run for run in runs if run.record is None], top),
         "<h2>Details</h2>",
-        *(part for run in finished for part in _details(run, names, top)),
+        *(part for run in finished for part in details(run, names, top)),
         f"<script>{script}</script>",
         "</body></html>\n",
     ])  # fmt: skip
 
 
-def text(value: object) -> str:
-    """Any value as text of a page or of an attribute; control characters shown as escapes."""
-    return html.escape(shown(str(value), LONGEST))
-
-
-def _number(name: str, value: float) -> str:
-    if "/" in name:
-        return f"{value:.4f}"
-    return f"{value:,.1f}" if name == "train_seconds" else f"{value:,.10g}"
-
-
-def _facts(finished: Sequence[RunFolder], missing: int, monitor: str) -> Iterator[str]:
+def _facts(finished: Sequence[RunFolder], unfinished: int, monitor: str) -> Iterator[str]:
     seconds = sum(run.metric("train_seconds") or 0.0 for run in finished)
-    best = finished[0].metric(monitor)
+    datasets = {run.settings.get("dataset") for run in finished}
+    best = finished[0].metric(monitor) if len(datasets) == 1 else None
     facts = {
         "finished runs": str(len(finished)),
-        **({"without a result": str(missing)} if missing else {}),
-        f"best {monitor}": "" if best is None else f"{best:.4f}",
+        **({"without a result": str(unfinished)} if unfinished else {}),
+        **(
+            {"datasets": str(len(datasets))} if best is None else {f"best {monitor}": f"{best:.4f}"}
+        ),
         "of training in all": f"{seconds:.0f} s" if seconds < 6000 else f"{seconds / 3600:.1f} h",
     }
     yield '<ul class="facts">'
@@ -123,8 +107,8 @@ def _charts(
         for metric, title in CURVES.items():
             lines = [
                 Line(
-                    _path(finished[i], top),
-                    shown(_label(finished[i], names) or _path(finished[i], top)),
+                    path(finished[i], top),
+                    shown(label(finished[i], names) or path(finished[i], top)),
                     *look.of_run[i],
                     points=[
                         (row["train_seconds"], row[metric])
@@ -151,81 +135,3 @@ def _legend(look: Look) -> Iterator[str]:
             f'<span class="name">{text(name)}</span> {text(value)}</li>'
         )
     yield "</ul>"
-
-
-def _table(
-    finished: Sequence[RunFolder], names: Sequence[str], look: Look, top: Path, monitor: str
-) -> Iterator[str]:
-    metrics = [name for name in dict.fromkeys((monitor, *COLUMNS)) if any(
-        run.metric(name) is not None for run in finished
-    )]  # fmt: skip
-    best = {}
-    for name in metrics:
-        found = [value for run in finished if (value := run.metric(name)) is not None]
-        best[name] = None if name in LOW_IS_GOOD else max(found)
-    yield '<h2>Runs</h2><div class="scroll"><table><thead><tr>'
-    for name in ("run", *names):
-        yield f'<th scope="col"><button>{text(name)}</button></th>'
-    for name in metrics:
-        order = ' aria-sort="descending"' if name == monitor else ""
-        yield f'<th scope="col" class="number"{order}><button>{text(name)}</button></th>'
-    yield "</tr></thead><tbody>"
-    for run, (color, _) in zip(finished, look.of_run, strict=True):
-        path = _path(run, top)
-        yield (
-            f'<tr data-run="{html.escape(path)}"><td class="long" title="{text(path)}">'
-            f'<span class="swatch" style="background:{color}"></span>{text(path)}</td>'
-        )
-        yield "".join(_setting(run.settings.get(name, "")) for name in names)
-        yield "".join(_cell(name, run.metric(name), best[name]) for name in metrics)
-        yield "</tr>"
-    yield "</tbody></table></div>"
-
-
-def _setting(value: str) -> str:
-    try:
-        return f'<td data-value="{float(value)!r}">{float(value):.5g}</td>'
-    except ValueError:
-        return f"<td>{text(value)}</td>"
-
-
-def _cell(name: str, value: float | None, best: float | None) -> str:
-    if value is None:
-        return '<td class="number" data-value="-Infinity"></td>'
-    kind = "number best" if value == best else "number"
-    return f'<td class="{kind}" data-value="{value!r}">{_number(name, value)}</td>'
-
-
-def _missing(missing: Sequence[RunFolder], top: Path) -> Iterator[str]:
-    if not missing:
-        return
-    yield "<h2>Without a result</h2>"
-    for run in missing:
-        why = text(run.error or "cut short")
-        yield f'<p>{text(_path(run, top))}: {why} <span class="soft">'
-        yield f"{' '.join(map(text, run.overrides))}</span></p>"
-
-
-def _details(run: RunFolder, names: Sequence[str], top: Path) -> Iterator[str]:
-    record = run.record or {}
-    label = f'<span class="soft">{text(_label(run, names))}</span>'
-    yield f"<details><summary>{text(_path(run, top))} {label}</summary><dl>"
-    rows = {name: record[name] for name in DETAILS if name in record}
-    flat = {
-        f"{name} {key}" if key else name: value
-        for name, part in rows.items()
-        for key, value in (part.items() if isinstance(part, dict) else [("", part)])
-    }
-    yield from (
-        f"<dt>{text(name)}</dt><dd>{text(value)}</dd>"
-        for name, value in {"overrides": " ".join(run.overrides), **run.settings, **flat}.items()
-    )
-    yield "</dl></details>"
-
-
-def _label(run: RunFolder, names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {run.settings.get(name, '')}" for name in names)
-
-
-def _path(run: RunFolder, top: Path) -> str:
-    return str(run.path.relative_to(top))
