@@ -14,7 +14,8 @@ from benchmarks.measure import Row
 TITLES = {
     "hale": "hale (RotL)",
     "hale_short": "hale, 1/4 of the time",
-    "complex_n3": "ComplEx-N3, 1-vs-all",
+    "complex_n3": "ComplEx-N3 on hale's kernel",
+    "complex_n3_plain": "ComplEx-N3, plain PyTorch",
     "pykeen_transe_slcwa": "PyKEEN TransE, sLCWA",
     "pykeen_transe_lcwa": "PyKEEN TransE, LCWA",
     "pykeen_rotate_slcwa": "PyKEEN RotatE, sLCWA",
@@ -26,6 +27,7 @@ COLOURS = {
     "hale": "#D55E00",
     "hale_short": "#E69F00",
     "complex_n3": "#000000",
+    "complex_n3_plain": "#777777",
     "transe": "#0072B2",
     "rotate": "#009E73",
     "complex": "#CC79A7",
