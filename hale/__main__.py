@@ -3,6 +3,7 @@
 The first word decides: one of ``hale.cli.COMMANDS``, or else Hydra's choices for a run.
 """
 
+import os
 import sys
 from difflib import get_close_matches
 
@@ -29,7 +30,10 @@ def main() -> None:
 
     from hale.run import main as train
 
-    train()
+    try:
+        train()
+    except BrokenPipeError:  # what was read was enough, as by `hale --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def help_text() -> str:
