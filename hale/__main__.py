@@ -12,7 +12,14 @@ from hale.cli import COMMANDS, run_command
 
 def main() -> None:
     """Run the command line."""
-    arguments = sys.argv[1:]
+    try:
+        dispatch(sys.argv[1:])
+    except BrokenPipeError:  # what was read was enough, as by `hale --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def dispatch(arguments: list[str]) -> None:
+    """Let the first word decide."""
     first = arguments[0] if arguments else ""
     if first in COMMANDS:
         sys.exit(run_command(arguments))
@@ -30,10 +37,7 @@ def main() -> None:
 
     from hale.run import main as train
 
-    try:
-        train()
-    except BrokenPipeError:  # what was read was enough, as by `hale --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    train()
 
 
 def help_text() -> str:
