@@ -41,7 +41,8 @@ def sigmoid(x: float) -> float:
 
 
 def logsumexp(values: Vector) -> float:
-    return math.log(sum(math.exp(value) for value in values))
+    greatest = max(values)
+    return greatest + math.log(sum(math.exp(value - greatest) for value in values))
 
 
 def rotate(angles: Vector, x: Vector) -> Vector:

@@ -63,6 +63,7 @@ def choose(group: str, name: str, **facts):
 def draw(name: str, **facts) -> QueryModel:
     """A model in float64 whose every number is random, norms' statistics too."""
     dim = 12 if name == "conve" else 6
+    torch.manual_seed(7)
     model = choose("model", name, num_entities=E, num_relations=R, dim=dim, **facts).double().eval()
     generator = torch.Generator().manual_seed(7)
     for key, value in model.state_dict().items():
