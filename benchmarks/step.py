@@ -169,7 +169,7 @@ def measure(
     module, data = training(graph, mask_known)
     batches = endless(data)
     optimizer = module.configure_optimizers()
-    timed_steps(module, optimizer, batches, 3)
+    timed_steps(module, optimizer, batches, max(3, steps // 2))
     parts = timed_steps(module, optimizer, batches, steps)
     plain, trainer = [], []
     for _ in range(repetitions):

@@ -46,6 +46,7 @@ class TrainLoader:
     ) -> None:
         self._query_3T = query_T3.T.contiguous()
         self._answers = answers
+        self._count_T = answers.count(self._query_3T[0], self._query_3T[1]).cpu()
         self._batch_size = batch_size
         self._seed = seed
         self._rank = rank
@@ -72,7 +73,7 @@ class TrainLoader:
             self._query_3T.shape[1], generator=self._generator("cpu", self._epoch)
         )
         query_3T = self._query_3T[:, order.to(self._query_3T.device)]
-        count_T = self._answers.count(query_3T[0], query_3T[1]).cpu()
+        count_T = self._count_T[order]
         for batch in range(self._yielded, self._batches):
             self._yielded = batch + 1
             first, last = batch * self._batch_size, (batch + 1) * self._batch_size

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hale.activations import Activation
 from hale.comparators import Comparator
 from hale.kernels.entity_logsumexp import entity_logsumexp
+from hale.lookup import rows
 from hale.queries import Known
 
 
@@ -39,7 +39,7 @@ class ScoreMatrix:
 
     def at(self, entity_BK: Tensor) -> Tensor:
         """Scores of chosen entities, ``score_BK``; differentiable."""
-        entity_BKD = F.embedding(entity_BK, self.entity_ED)
+        entity_BKD = rows(self.entity_ED, entity_BK)
         if entity_BK.numel() < len(self.entity_ED):
             dot_BK = torch.linalg.vecdot(self.query_BD[:, None], entity_BKD)
             entity_sq_BK = torch.linalg.vecdot(entity_BKD, entity_BKD)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from hale.activations import Activation
 from hale.comparators import Comparator, SquaredEuclidean
+from hale.lookup import rows
 from hale.scores import ScoreMatrix
 
 SOFTPLUS_ONE = 0.5413248546129181
@@ -65,7 +66,7 @@ class QueryModel(nn.Module, ABC):
 
     def entity_at(self, entity_B: Tensor) -> Tensor:
         """Rows of the entity table: the one place where it is read by id."""
-        return F.embedding(entity_B, self.entity)
+        return rows(self.entity, entity_B)
 
     def relation_at(self, relation_B: Tensor, *table_RX: Tensor) -> tuple[Tensor, ...]:
         """Rows of several relation tables by one lookup, whose cost is in the number of lookups.
@@ -73,14 +74,14 @@ class QueryModel(nn.Module, ABC):
         What is a function of the relation alone is best computed on the tables: there are far
         fewer relations than queries.
         """
-        row_BX = F.embedding(relation_B, torch.cat(table_RX, 1))
+        row_BX = rows(torch.cat(table_RX, 1), relation_B)
         return torch.split(row_BX, [table.shape[1] for table in table_RX], 1)
 
     def scale(self, relation_B: Tensor) -> Tensor:
         """The comparator's positive scale of each query, ``scale_B``."""
         if self.raw_scale is None:
             return self.entity.new_ones(relation_B.shape)
-        return F.embedding(relation_B, F.softplus(self.raw_scale)[:, None]).squeeze(1)
+        return rows(F.softplus(self.raw_scale)[:, None], relation_B).squeeze(1)
 
     @abstractmethod
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hale.comparators import Comparator, NegativeDot
 from hale.geometry import complex_modulus, complex_multiply
+from hale.lookup import rows
 from hale.models.base import QueryModel, require_even, require_weight
 from hale.regularizers import f2, n3
 
@@ -43,14 +43,14 @@ class RESCAL(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Multiply by the relation's matrix."""
-        matrix_BDD = F.embedding(relation_B, self.relation).view(-1, self.dim, self.dim)
+        matrix_BDD = rows(self.relation, relation_B).view(-1, self.dim, self.dim)
         return torch.bmm(self.entity_at(entity_B)[:, None], matrix_BDD).squeeze(1)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """Weighted squared Frobenius norms."""
         if not self.f2:
             return None
-        relation_BX = F.embedding(relation_B, self.relation)
+        relation_BX = rows(self.relation, relation_B)
         return self.f2 * f2(self.entity_at(entity_B), relation_BX, self.entity_at(target_B))
 
 
@@ -82,13 +82,13 @@ class DistMultDot(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Multiply elementwise."""
-        return self.entity_at(entity_B) * F.embedding(relation_B, self.relation)
+        return self.entity_at(entity_B) * rows(self.relation, relation_B)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """Weighted nuclear 3-norm."""
         if not self.n3:
             return None
-        relation_BD = F.embedding(relation_B, self.relation)
+        relation_BD = rows(self.relation, relation_B)
         return self.n3 * n3(self.entity_at(entity_B), relation_BD, self.entity_at(target_B))
 
 
@@ -123,12 +123,12 @@ class ComplEx(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Multiply as complex numbers."""
-        return complex_multiply(self.entity_at(entity_B), F.embedding(relation_B, self.relation))
+        return complex_multiply(self.entity_at(entity_B), rows(self.relation, relation_B))
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """Weighted nuclear 3-norm of the complex factors."""
         if not self.n3:
             return None
-        relation_BD = F.embedding(relation_B, self.relation)
+        relation_BD = rows(self.relation, relation_B)
         factors = (self.entity_at(entity_B), relation_BD, self.entity_at(target_B))
         return self.n3 * n3(*(complex_modulus(factor_BD) for factor_BD in factors))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hale.comparators import Comparator, NegativeDot
+from hale.lookup import rows
 from hale.models.base import QueryModel
 
 KERNEL = 3
@@ -80,7 +81,7 @@ class ConvE(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Convolve the two images, project, and append a 1."""
-        pair = (self.entity_at(entity_B), F.embedding(relation_B, self.relation))
+        pair = (self.entity_at(entity_B), rows(self.relation, relation_B))
         image_B1HW = torch.cat([vector_BD.view(-1, *self.image) for vector_BD in pair], 1)
         feature_BX = self.convolution(image_B1HW[:, None]).flatten(1)
         query_BD: Tensor = self.projection(feature_BX)

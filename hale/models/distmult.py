@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from hale.lookup import rows
 from hale.models.base import QueryModel
 
 
@@ -23,4 +23,4 @@ class DistMult(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Stretch each coordinate."""
-        return self.entity_at(entity_B) * F.embedding(relation_B, self.factor)
+        return self.entity_at(entity_B) * rows(self.factor, relation_B)

@@ -14,10 +14,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hale.comparators import Comparator, Poincare
 from hale.geometry import exp0, givens_reflect, givens_rotate, mobius_add
+from hale.lookup import rows
 from hale.models.base import QueryModel, random_angles, require_even
 
 MIN_CURVATURE = 1e-6
@@ -63,7 +63,7 @@ class HyperbolicModel(QueryModel):
         """Transform in the tangent space, then translate in the ball."""
         c_B1 = self.scale(relation_B)[:, None]
         point_BD = exp0(self.transform(self.entity_at(entity_B), relation_B), c_B1)
-        shift_BD = exp0(F.embedding(relation_B, self.translation), c_B1)
+        shift_BD = exp0(rows(self.translation, relation_B), c_B1)
         return mobius_add(point_BD, shift_BD, c_B1)
 
 
@@ -88,7 +88,7 @@ class MuRP(HyperbolicModel):
 
     def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Stretch."""
-        return tangent_BD * F.embedding(relation_B, self.factor)
+        return tangent_BD * rows(self.factor, relation_B)
 
 
 class RotH(HyperbolicModel):
@@ -111,7 +111,7 @@ class RotH(HyperbolicModel):
 
     def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate."""
-        return givens_rotate(F.embedding(relation_B, self.angle), tangent_BD)
+        return givens_rotate(rows(self.angle, relation_B), tangent_BD)
 
 
 class RefH(HyperbolicModel):
@@ -131,7 +131,7 @@ class RefH(HyperbolicModel):
 
     def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Reflect."""
-        return givens_reflect(F.embedding(relation_B, self.angle), tangent_BD)
+        return givens_reflect(rows(self.angle, relation_B), tangent_BD)
 
 
 class AttH(HyperbolicModel):
@@ -157,10 +157,10 @@ class AttH(HyperbolicModel):
 
     def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Mix reflection and rotation."""
-        reflected_BD = givens_reflect(F.embedding(relation_B, self.reflection), tangent_BD)
-        rotated_BD = givens_rotate(F.embedding(relation_B, self.rotation), tangent_BD)
+        reflected_BD = givens_reflect(rows(self.reflection, relation_B), tangent_BD)
+        rotated_BD = givens_rotate(rows(self.rotation, relation_B), tangent_BD)
         either_B2D = torch.stack((reflected_BD, rotated_BD), 1)
-        context_B1D = F.embedding(relation_B, self.context)[:, None]
+        context_B1D = rows(self.context, relation_B)[:, None]
         logit_B2 = (either_B2D * context_B1D).sum(2) * self.dim**-0.5
         attended_BD: Tensor = (logit_B2.softmax(1)[:, :, None] * either_B2D).sum(1)
         return attended_BD

@@ -1,9 +1,9 @@
 """RotatE (Sun et al., ICLR 2019) with squared Euclidean distance, as in HaLE section 3.3."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from hale.geometry import circle, complex_multiply
+from hale.lookup import rows
 from hale.models.base import QueryModel, random_angles, require_even
 
 
@@ -24,6 +24,4 @@ class RotatE(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate."""
-        return complex_multiply(
-            F.embedding(relation_B, circle(self.angle)), self.entity_at(entity_B)
-        )
+        return complex_multiply(rows(circle(self.angle), relation_B), self.entity_at(entity_B))

@@ -1,8 +1,8 @@
 """TransE (Bordes et al., NeurIPS 2013) with squared Euclidean distance, as in HaLE section 3.3."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
+from hale.lookup import rows
 from hale.models.base import QueryModel
 
 
@@ -22,4 +22,4 @@ class TransE(QueryModel):
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Translate."""
-        return self.entity_at(entity_B) + F.embedding(relation_B, self.translation)
+        return self.entity_at(entity_B) + rows(self.translation, relation_B)

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hale.comparators import Comparator, NegativeDot
+from hale.lookup import rows
 from hale.models.base import QueryModel
 
 
@@ -52,7 +52,7 @@ class TuckER(QueryModel):
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Contract the core with the relation, then with the entity."""
         entity_BD = self.input_dropout(self.input_norm(self.entity_at(entity_B)))
-        matrix_BX = self.matrix_dropout(F.embedding(relation_B, self.relation) @ self.core)
+        matrix_BX = self.matrix_dropout(rows(self.relation, relation_B) @ self.core)
         matrix_BDD = matrix_BX.view(-1, self.dim, self.dim)
         product_BD = torch.bmm(entity_BD[:, None], matrix_BDD).squeeze(1)
         query_BD: Tensor = self.query_dropout(self.query_norm(product_BD))
