@@ -141,9 +141,11 @@ def hard_negatives(name: str, graph: KnowledgeGraph) -> tuple[Tensor, Tensor]:
     Raises:
         DatasetError: the benchmark has none, or they cannot be had.
     """
-    known = _known(name)
-    if "valid_negatives" not in known.digests:
-        raise DatasetError(f"{name} has no hard negatives: codex_s and codex_m have")
+    known = BENCHMARKS.get(name)
+    if known is None or "valid_negatives" not in known.digests:
+        raise DatasetError(
+            f"{name} has no hard negatives, only codex_s and codex_m have: give files of your own"
+        )
     valid_T3, test_T3 = (
         read_triples(fetch(known, f"{split}_negatives"), graph.entities, graph.relations)
         for split in ("valid", "test")

@@ -15,6 +15,7 @@ from hale.errors import HaleError
 COMMANDS = {
     "predict": "the best answers to queries, by name",
     "evaluate": "ranking metrics of a trained model on any split or file",
+    "classify": "accuracy and F1 of telling true triples from false ones",
     "export": "embeddings with names: TSV, NumPy, word2vec, TensorBoard projector",
     "results": "a sorted table of finished runs",
     "report": "curves and tables of a folder of runs as one HTML page",
@@ -50,12 +51,13 @@ def parser() -> argparse.ArgumentParser:
         name: commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         for name, text in COMMANDS.items()
     }
-    for name in ("predict", "evaluate", "export"):
+    for name in ("predict", "evaluate", "classify", "export"):
         each[name].add_argument(
             "model", metavar="FOLDER", help="a run's folder, or the model in it"
         )
     _predict(each["predict"])
     _evaluate(each["evaluate"])
+    _classify(each["classify"])
     _export(each["export"])
     _results(each["results"])
     _report(each["report"])
@@ -63,9 +65,9 @@ def parser() -> argparse.ArgumentParser:
         "dataset", metavar="DATASET",
         help="a folder of triples, a file of triples, or a dataset's name (family, wn18rr, ...)",
     )  # fmt: skip
-    for name in ("evaluate", "stats"):
+    for name in ("evaluate", "classify", "stats"):
         each[name].add_argument("--per-relation", action="store_true", help="a row per relation")
-    for name in ("predict", "evaluate", "results", "stats"):
+    for name in ("predict", "evaluate", "classify", "results", "stats"):
         _table(each[name])
     return top
 
@@ -90,6 +92,14 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--triples", metavar="FILE", help="triples of known names, instead of a split"
     )
+
+
+def _classify(command: argparse.ArgumentParser) -> None:
+    for split in ("valid", "test"):
+        command.add_argument(
+            f"--{split}-negatives", metavar="FILE",
+            help=f"false triples beside the {split} split (default: the hard ones of CoDEx)",
+        )  # fmt: skip
 
 
 def _export(command: argparse.ArgumentParser) -> None:

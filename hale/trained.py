@@ -10,7 +10,7 @@ number of queries and entities fits into memory that holds the model.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,6 +135,19 @@ class TrainedModel:
             for batch in self._batches(self.ids(triples))
         ]
         return _numpy(torch.cat(scores)) if scores else np.zeros(0, np.float32)
+
+    def plausibility(self, triple_T3: Tensor) -> Tensor:
+        """``plausibility_T`` of int64 triples: minus the mean distance, as a tail and as a head.
+
+        What a threshold tells true triples from false ones by (:mod:`hale.classification`): no
+        activation has flattened it.
+        """
+        query_T3 = reciprocal(triple_T3, self.graph.num_relations)
+        distances = [
+            -replace(self._scores(batch), activation=Identity()).at(batch.target_B[:, None])[:, 0]
+            for batch in self._batches(query_T3)
+        ]
+        return -torch.cat(distances).view(2, -1).mean(0).cpu() if distances else torch.zeros(0)
 
     def rank(self, triples: Iterable[tuple[Name, Name, Name]]) -> NDArray[np.float64]:
         """Filtered realistic ranks of triples, ``rank_T2``: of the tail, and of the head.
