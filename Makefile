@@ -6,12 +6,12 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint check clean
-.PHONY: tables table1 table2 table2-full table3 table3-full table5 figures fig1 fig2 fig3 systems
+.PHONY: tables table1 table2 table2-full table3 table3-full table5 figures fig1 fig2 fig3 classification systems
 .PHONY: bench race
 .NOTPARALLEL: # runs side by side would spend each other's seconds
 
 help: ## show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(READY) ## make .venv with everything that running and testing need
 
@@ -93,6 +93,9 @@ fig2: $(READY) ## convergence by training strategy and by activation
 
 fig3: $(VIZ) ## t-SNE of entities by training strategy; needs the weights of its runs
 	$(call reproduce,fig3,fig3)
+
+classification: $(READY) ## triple classification by the recorded runs of CoDEx
+	$(BIN)/python -m experiments.classification $(RESULTS)
 
 systems: $(READY) ## docs/systems.md, every recorded run
 	@mkdir -p $(RESULTS)

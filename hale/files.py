@@ -4,20 +4,29 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, BinaryIO, TextIO
 
 
-@contextmanager
-def write_atomically(path: Path) -> Iterator[TextIO]:
+def write_atomically(path: Path) -> AbstractContextManager[TextIO]:
     """Open a text file that takes ``path``'s place when the block ends without an error.
 
     A reader sees the old content or the new, never a part, also when the writer is killed.
     """
+    return _replacing(path, "w", encoding="utf-8", newline="")
+
+
+def write_bytes_atomically(path: Path) -> AbstractContextManager[BinaryIO]:
+    """:func:`write_atomically` of a binary file."""
+    return _replacing(path, "wb")
+
+
+@contextmanager
+def _replacing(path: Path, mode: str, **options: str) -> Iterator[Any]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(handle, mode, **options) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from made_up import write_record
 
-from experiments import comparison, systems, table1
+from experiments import classification, comparison, systems, table1
 from experiments.grid import Budget, PlannedRun, expand, sweep
 from experiments.plan import INTERRUPTED, main, plan
 from experiments.records import NAMES, PAPER, read_csv, read_records, select, summarize
@@ -296,6 +296,22 @@ def test_systems_lists_the_best_first(tmp_path):
     assert first.startswith("| RotE | 8 | hale, hanon | 0.400 | 0.288 | 0.600 | 300 (shared) |")
     assert "| A GPU | 01234567 | `python -m hale.run dataset=family model=rotl seed=0" in second
     assert "No runs" in systems.page([])
+
+
+def test_classification_stands_beside_the_published(tmp_path, capsys):
+    kept = write_record(tmp_path, "codex_s", "rotl", 256, "hale", 0, 0.4)
+    rows = [{"split": "valid", "accuracy": 0.1}, {"split": "test", "accuracy": 0.8405, "f1": 0.85}]
+    (kept / classification.FILE).write_text(json.dumps(rows))
+    write_record(tmp_path, "codex_m", "rotl", 256, "hale", 0, 0.3)  # neither file nor model
+    classification.build(tmp_path)
+    small, medium = capsys.readouterr().out.split("## CoDEx-M")
+    lines = [line for line in small.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[3] for line in lines[2:]] == [
+        "0.843", "0.841", "0.841", "0.840", "0.836", "0.829",
+    ]  # fmt: skip
+    assert "| RotL | 256 | HaLE | 0.841 | 0.850 | 0 |" in lines
+    assert "RotL" not in medium
+    assert len(read_csv(tmp_path / "classification.csv")) == 11
 
 
 def test_table1_tells_the_misprint_and_what_is_absent(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ import numpy as np
 
 from hale.commands.output import tsv_field
 from hale.errors import HaleError
-from hale.files import write_atomically
+from hale.files import write_atomically, write_bytes_atomically
 from hale.names import shown
 from hale.trained import TrainedModel, load
 
@@ -51,7 +51,7 @@ def _tsv(model: TrainedModel, folder: Path) -> list[str]:
 def _numpy(model: TrainedModel, folder: Path) -> list[str]:
     """Every parameter by its own name; the names of its rows beside it."""
     arrays = {name: value.cpu().numpy() for name, value in model.model.named_parameters()}
-    with (folder / "embeddings.npz").open("wb") as file:
+    with write_bytes_atomically(folder / "embeddings.npz") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its only option is spelt allow_pickle
     names = {"entities": model.graph.entities, "relations": model.graph.relations}
     with write_atomically(folder / "names.json") as text:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hale.errors import HaleError
-from hale.files import write_atomically
+from hale.files import write_atomically, write_bytes_atomically
 from hale.names import shown
 
 UNBOUNDED = 10_000
@@ -95,7 +95,8 @@ def _write_parquet(rows: list[Row], out: str | None) -> None:
         import pyarrow.parquet  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
         raise HaleError("Parquet needs pyarrow: pip install pyarrow, or --format tsv") from error
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), out)
+    with write_bytes_atomically(Path(out)) as file:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
 
 
 _WRITERS = {"table": _write_table, "tsv": _write_tsv, "json": _write_json}
