@@ -24,7 +24,7 @@ from benchmarks.measure import (
     report,
 )
 from hale.data import QueryDataModule
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
 
 BATCH = 4096
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from hale.benchmarks import BENCHMARKS, benchmark
 from hale.files import write_atomically
-from hale.kg import KnowledgeGraph
+from hale.graphs.benchmarks import BENCHMARKS, benchmark
+from hale.graphs.kg import KnowledgeGraph
 from hale.results import provenance
 
 Row = dict[str, Any]
@@ -129,7 +129,7 @@ def quieten() -> None:
 
     PyKEEN sets its own level when it is imported: say it again after that.
     """
-    for name in ("pytorch_lightning", "pykeen", "torch_max_mem", "hale.tsv"):
+    for name in ("pytorch_lightning", "pykeen", "torch_max_mem", "hale.graphs.tsv"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|pykeen")
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")

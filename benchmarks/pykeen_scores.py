@@ -16,7 +16,7 @@ from torch import Tensor
 from hale.activations import Identity
 from hale.comparators import Comparator, NegativeDot, SquaredEuclidean
 from hale.geometry import complex_multiply
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
 from hale.queries import QueryBatch
 from hale.scores import ScoreMatrix
 

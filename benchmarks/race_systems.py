@@ -26,10 +26,10 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Row, facts, quieten
-from hale.benchmarks import benchmark
 from hale.data import QueryDataModule
 from hale.evaluation import evaluate
-from hale.family import family
+from hale.graphs.benchmarks import benchmark
+from hale.graphs.family import family
 from hale.metrics import RankingMetrics
 from hale.schedules import linear
 

@@ -26,7 +26,7 @@ from benchmarks.measure import (
 from hale.activations import Identity
 from hale.data import QueryDataModule
 from hale.evaluation import evaluate
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
 from hale.metrics import RankingMetrics
 from hale.models.rotl import RotL
 from hale.queries import QueryBatch

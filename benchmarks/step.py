@@ -36,8 +36,8 @@ from benchmarks.measure import (
 from hale.activations import Hanon
 from hale.budget import WallClockBudget
 from hale.data import QueryDataModule
+from hale.graphs.kg import KnowledgeGraph
 from hale.kernels.entity_logsumexp import entity_logsumexp
-from hale.kg import KnowledgeGraph
 from hale.losses.query_sampling import QuerySampling
 from hale.models.rotl import RotL
 from hale.module import LinkPrediction

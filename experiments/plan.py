@@ -17,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 
 from experiments.grid import Budget, PlannedRun, State, expand
-from hale.benchmarks import BENCHMARKS, fetch
 from hale.errors import HaleError
+from hale.graphs.benchmarks import BENCHMARKS, fetch
+from hale.graphs.tsv import SPLITS
 from hale.results import read_result
-from hale.tsv import SPLITS
 
 INTERRUPTED = "interrupted: the same command goes on from here"
 CHATTER = ("Error executing job", "Set the environment variable")

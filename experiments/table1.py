@@ -5,8 +5,8 @@ from pathlib import Path
 
 from experiments.markdown import markdown_table, write_csv, write_text
 from experiments.records import NAMES, read_csv
-from hale.benchmarks import benchmark
 from hale.errors import HaleError
+from hale.graphs.benchmarks import benchmark
 
 PAPER = Path(__file__).with_name("paper_table1.csv")
 COLUMNS = ("relations", "entities", "train", "valid", "test")

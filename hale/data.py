@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hale.errors import HaleError
-from hale.kg import KnowledgeGraph, reciprocal
+from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.queries import QueryBatch, QueryIndex
 
 

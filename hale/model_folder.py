@@ -32,11 +32,11 @@ from hale import activations
 from hale.activations import Activation
 from hale.errors import HaleError
 from hale.files import write_folder_atomically
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.tsv import SPLITS
 from hale.models.base import QueryModel
 from hale.names import shown
 from hale.results import RESULT_FILE, write_result
-from hale.tsv import SPLITS
 
 FORMAT = 1
 CONFIG, TENSORS, NAMES, TRIPLES = (

@@ -25,7 +25,7 @@ from hale.activations import Activation, Identity
 from hale.comparators import NegativeDot
 from hale.errors import HaleError
 from hale.evaluation import evaluate
-from hale.kg import KnowledgeGraph, reciprocal
+from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.metrics import RankingMetrics
 from hale.model_folder import read_model
 from hale.models.base import QueryModel

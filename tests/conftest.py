@@ -12,7 +12,7 @@ import torch
 from hale.activations import Hanon
 from hale.budget import WallClockBudget
 from hale.data import QueryDataModule
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
 from hale.losses.query_sampling import QuerySampling
 from hale.models.rotl import RotL
 from hale.module import LinkPrediction

@@ -17,7 +17,7 @@ import torch
 import hale
 from hale.cli import COMMANDS, run_command
 from hale.commands import output
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
 from hale.model_folder import write_model
 from hale.models.transe import TransE
 

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from hale.data import QueryDataModule, RankingLoader, TrainLoader
 from hale.errors import HaleError
-from hale.kg import reciprocal
+from hale.graphs.kg import reciprocal
 from hale.queries import QueryBatch, QueryIndex
 
 Rows = list[tuple[int, int, int]]

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hale import benchmarks
-from hale.benchmarks import BENCHMARKS, Benchmark, benchmark, fetch, hard_negatives
 from hale.errors import DatasetError, HaleError
-from hale.family import family
-from hale.kg import KnowledgeGraph, reciprocal
+from hale.graphs import benchmarks
+from hale.graphs.benchmarks import BENCHMARKS, Benchmark, benchmark, fetch, hard_negatives
+from hale.graphs.family import family
+from hale.graphs.kg import KnowledgeGraph, reciprocal
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
@@ -35,7 +35,7 @@ def people() -> KnowledgeGraph:
 
 def test_family_is_pinned(people):
     assert people.fingerprint == FAMILY
-    code = "from hale.family import family; print(family().fingerprint)"
+    code = "from hale.graphs.family import family; print(family().fingerprint)"
     environment = os.environ | {"PYTHONHASHSEED": "1"}  # the order of sets must not matter
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True

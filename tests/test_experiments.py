@@ -17,7 +17,7 @@ from experiments.grid import Budget, PlannedRun, expand, sweep
 from experiments.plan import INTERRUPTED, main, plan
 from experiments.records import NAMES, PAPER, read_csv, read_records, select, summarize
 from hale.errors import HaleError
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
 from hale.run import config_dir
 
 ROOT = Path(__file__).resolve().parent.parent

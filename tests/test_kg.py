@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hale.errors import DatasetError, HaleError
-from hale.kg import KnowledgeGraph, reciprocal
-from hale.triple_file import MAX_LINE_BYTES
-from hale.tsv import read_triples
+from hale.graphs.kg import KnowledgeGraph, reciprocal
+from hale.graphs.triple_file import MAX_LINE_BYTES
+from hale.graphs.tsv import read_triples
 
 TRAIN = "b\tlikes\ta\nc\tknows\tb\n"
 VALID = "a\tknows\tb\n"

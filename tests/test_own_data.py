@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hale.errors import DatasetError
-from hale.family import family
-from hale.kg import KnowledgeGraph
-from hale.splitting import split
-from hale.statistics import given_away, pairings, relation_kinds, repeated
-from hale.triple_file import numbered_triples
+from hale.graphs.family import family
+from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.splitting import split
+from hale.graphs.statistics import given_away, pairings, relation_kinds, repeated
+from hale.graphs.triple_file import numbered_triples
 
 TRAIN = "b\tlikes\ta\nc\tknows\tb\n"
 VALID = "a\tknows\tb\n"
@@ -95,7 +95,7 @@ def test_a_bomb_fills_no_memory(tmp_path):
     file.write_bytes(block * 20)
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from hale.triple_file import numbered_triples\n"
+        "from hale.graphs.triple_file import numbered_triples\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: list(numbered_triples(Path(sys.argv[1])))\n"
         "except ValueError as error: print(error)\n"

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hale.benchmarks import hard_negatives
 from hale.classification import classification_metrics, classify, fit_thresholds
 from hale.commands.output import Row, write_rows
 from hale.errors import HaleError
+from hale.graphs.benchmarks import hard_negatives
+from hale.graphs.tsv import read_triples
 from hale.trained import TrainedModel, load
-from hale.tsv import read_triples
 
 
 def run(args: argparse.Namespace) -> None:

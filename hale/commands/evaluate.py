@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from hale.commands.output import Row, write_rows
+from hale.graphs.tsv import read_triples
 from hale.trained import load
-from hale.tsv import read_triples
 
 COLUMNS = ("count", "mrr", "hits@1", "hits@3", "hits@10", "mr", "amri", "tie_gap")
 

@@ -7,9 +7,9 @@ import torch
 
 from hale.commands.output import Row, write_rows
 from hale.errors import HaleError
+from hale.graphs.triple_file import numbered_triples
 from hale.names import UnknownNameError
 from hale.trained import TrainedModel, load
-from hale.triple_file import numbered_triples
 
 ASKED = "?"
 """Stands in a file of queries for the head or the tail that is asked for."""

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hale.benchmarks import BENCHMARKS, benchmark
 from hale.commands.output import Row, write_rows
 from hale.errors import HaleError
-from hale.family import family
-from hale.kg import KnowledgeGraph
+from hale.graphs.benchmarks import BENCHMARKS, benchmark
+from hale.graphs.family import family
+from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.statistics import Pairing, given_away, pairings, relation_kinds, repeated
 from hale.names import shown
-from hale.statistics import Pairing, given_away, pairings, relation_kinds, repeated
 
 KINDS = ("1-1", "1-N", "N-1", "N-N")
 

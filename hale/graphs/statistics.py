@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
 
 Ids = NDArray[np.int64]
 

@@ -20,8 +20,8 @@ import pooch  # type: ignore[import-untyped]
 from torch import Tensor
 
 from hale.errors import DatasetError
-from hale.kg import KnowledgeGraph
-from hale.tsv import SPLITS, read_triples
+from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.tsv import SPLITS, read_triples
 
 log = logging.getLogger(__name__)
 

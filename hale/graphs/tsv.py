@@ -1,7 +1,7 @@
 """Reading a dataset of one's own: a folder with train, valid and test, or one file to be split.
 
-The formats of a file are those of :mod:`hale.triple_file`. Ids are given in the order of first
-appearance over train, valid and test, so whatever occurs in train comes before whatever does not.
+The formats of a file are those of :mod:`hale.graphs.triple_file`. Ids are given in the order of
+first appearance over train, valid and test, so whatever occurs in train comes before what does not.
 A triple repeated within a split counts once; a triple that occurs in two splits stays in both; a
 warning is logged in either case.
 """
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from hale.errors import DatasetError
+from hale.graphs.splitting import split as draw_split
+from hale.graphs.triple_file import SUFFIXES, numbered_triples
 from hale.names import UnknownNameError, resolve
-from hale.splitting import split as draw_split
-from hale.triple_file import SUFFIXES, numbered_triples
 
 SPLITS = ("train", "valid", "test")
 
@@ -39,7 +39,7 @@ class Splits(NamedTuple):
 
 
 def read_splits(folder: Path, unseen: Unseen) -> Splits:
-    """Read the three splits in ``folder``; see :meth:`hale.kg.KnowledgeGraph.read`.
+    """Read the three splits in ``folder``; see :meth:`hale.graphs.kg.KnowledgeGraph.read`.
 
     Raises:
         DatasetError: a missing or empty file, or a line that is no triple.
@@ -62,7 +62,7 @@ def read_splits(folder: Path, unseen: Unseen) -> Splits:
 
 
 def read_and_split(path: Path, held_out: float, seed: int) -> Splits:
-    """Read one file and split it (:func:`hale.splitting.split`).
+    """Read one file and split it (:func:`hale.graphs.splitting.split`).
 
     Raises:
         DatasetError: a file of a split, a line that is no triple, or too few triples.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hale.errors import DatasetError
-from hale.tsv import SPLITS, Unseen, read_and_split, read_splits
+from hale.graphs.tsv import SPLITS, Unseen, read_and_split, read_splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +90,10 @@ class KnowledgeGraph:
         seed: int = 0,
         name: str | None = None,
     ) -> Self:
-        """Read a folder of train, valid and test, or one file to be split (:mod:`hale.tsv`).
+        """Read a folder of train, valid and test, or one file to be split (:mod:`hale.graphs.tsv`).
 
         Args:
-            path: the folder, or the file; formats are those of :mod:`hale.triple_file`.
+            path: the folder, or the file; formats are those of :mod:`hale.graphs.triple_file`.
             unseen: what to do about a triple of valid or test with an entity or relation that
                 train lacks: ``error``; ``keep`` it, as the protocol of the benchmarks does, with
                 rows that are never trained; or ``drop`` the triple, and log how many. A split

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 from hale.errors import HaleError
-from hale.kg import KnowledgeGraph
+from hale.graphs.kg import KnowledgeGraph
 
 VILLAGES = 12
 COUPLES = 8

@@ -1,0 +1,1 @@
+"""Knowledge graphs: from files, generated, the pinned benchmarks, and what they hold."""
