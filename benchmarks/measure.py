@@ -85,7 +85,8 @@ def facts() -> Row:
     if importlib.util.find_spec("pykeen") is not None:
         about["versions"]["pykeen"] = importlib.metadata.version("pykeen")
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    words = ["python", "-m", module.name if module else sys.argv[0], *sys.argv[1:]]
+    name = module.name.removesuffix(".__main__") if module else sys.argv[0]
+    words = ["python", "-m", name, *sys.argv[1:]]
     return about | {"command": shlex.join(words)}
 
 
