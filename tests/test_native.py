@@ -1,8 +1,10 @@
 import os
 import platform
+import statistics
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import pytest
@@ -22,10 +24,17 @@ from test_entity_logsumexp import (
 
 from hale.activations import Halin, Hanon, Identity, Temperature, XExp
 from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.data import QueryDataModule
+from hale.evaluation import evaluate
+from hale.graphs.family import family
 from hale.kernels import compile as compiling
 from hale.kernels import native
 from hale.kernels.compile import CompileError, find_compiler, shared_library
 from hale.kernels.native import native_entity_logsumexp
+from hale.losses.query_sampling import QuerySampling
+from hale.metrics import RankingMetrics
+from hale.models.rotl import RotL
+from hale.module import LinkPrediction
 from hale.queries import Known
 
 try:
@@ -154,6 +163,35 @@ def test_far_rows_do_not_disturb_near_ones():
     doubles = [tensor.double() for tensor in (query, scale, entity)]
     expected = differentiate(naive, doubles, weight.double(), *rest)
     torch.testing.assert_close(actual[0].double(), expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_ends_with_the_same_mrr_within_the_noise_of_seeds(monkeypatch):
+    graph = family(seed=0)
+
+    def valid_mrr(kernel: str, seed: int) -> float:
+        monkeypatch.setenv("HALE_KERNEL", kernel)
+        torch.manual_seed(seed)
+        model = RotL(graph.num_entities, 2 * graph.num_relations, 16)
+        module = LinkPrediction(
+            model, Hanon(), QuerySampling(0.2, weight=2.0, mask_known=True),
+            partial(torch.optim.Adam, lr=0.05),
+        )  # fmt: skip
+        data = QueryDataModule(graph, 512, seed)
+        data.setup()
+        optimizer = module.configure_optimizers()
+        for batch in islice(chain.from_iterable(repeat(data.train_dataloader())), 300):
+            optimizer.zero_grad()
+            module.loss_parts(batch)["loss"].backward()
+            optimizer.step()
+        return evaluate(module, data.val_dataloader(), RankingMetrics(data.num_relations))["mrr"]
+
+    by_native, by_reference = (
+        [valid_mrr(kernel, seed) for seed in range(3)] for kernel in ("native", "reference")
+    )
+    assert min(by_native) > 0.15  # it learns
+    noise = max(statistics.stdev(by_native), statistics.stdev(by_reference))
+    assert abs(statistics.mean(by_native) - statistics.mean(by_reference)) < max(2 * noise, 0.01)
+    assert by_native != by_reference  # two ways of computing
 
 
 def test_known_answers_are_skipped_not_subtracted():
