@@ -13,8 +13,8 @@ HEADER = ("model", "D", "strategy", "MRR", "H@1", "H@10", "seconds", "steps", "s
           "commit", "command")  # fmt: skip
 INTRO = """# Systems
 
-All recorded runs: filtered test metrics, seconds on the training clock, and the command that
-repeats the run. Made from the `result.json` of each by `make systems`.
+All recorded runs that were tested: filtered test metrics, seconds on the training clock, and the
+command that repeats the run. Made from the `result.json` of each by `make systems`.
 """
 
 
@@ -34,12 +34,12 @@ def strategy(record: Record) -> str:
 def page(records: list[Record]) -> str:
     """The page in Markdown, a section for each dataset, the best run first."""
     text = INTRO
-    for dataset in sorted({str(record.choice("dataset")) for record in records}):
-        mine = [r for r in records if r.choice("dataset") == dataset and "test/mrr" in r.result]
-        mine.sort(key=lambda r: -r.result["test/mrr"])
-        rows = [_row(record) for record in mine]
+    tested = [record for record in records if "test/mrr" in record.result]
+    tested.sort(key=lambda record: -record.result["test/mrr"])
+    for dataset in sorted({str(record.choice("dataset")) for record in tested}):
+        rows = [_row(record) for record in tested if record.choice("dataset") == dataset]
         text += f"\n## {NAMES.get(dataset, dataset)}\n\n{markdown_table(HEADER, rows)}"
-    return text if records else text + "\nNo runs are recorded.\n"
+    return text if tested else text + "\nNo runs are recorded.\n"
 
 
 def _row(record: Record) -> list[str]:
