@@ -130,6 +130,20 @@ def test_two_graphs_do_not_share_scratch():
         assert all(map(torch.equal, torch.autograd.grad(loss, x), wanted[1:]))
 
 
+@pytest.mark.parametrize("comparator", [SquaredEuclidean(), Poincare(), NegativeDot()])
+@pytest.mark.parametrize("rows", [3, 16, 70])
+def test_what_scratch_memory_held_before_does_not_matter(rows, comparator):
+    inputs, weight = draw(rows, 304, 16)  # whole blocks: nothing is written behind the last
+    rest = (comparator, Identity())
+    expected = differentiate(native_entity_logsumexp, inputs, weight, *rest)
+    for byte in (0, 0xFF):  # 0xFFFF and 0xFFFFFFFF are NaN
+        native._spare[:] = [torch.full((1 << 22,), byte, dtype=torch.uint8)]
+        actual = differentiate(native_entity_logsumexp, inputs, weight, *rest)
+        for a, e in zip(actual, expected, strict=True):
+            assert torch.isfinite(a).all()
+            assert a.equal(e)
+
+
 def test_the_result_does_not_depend_on_threads():
     inputs, weight = draw(70, 3000, 16)
     results = []

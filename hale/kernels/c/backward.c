@@ -13,9 +13,13 @@ static int backward_chunk(struct work *w, int64_t first_tile, int64_t last_tile,
             s->weights + ((PLANES - 1) * padded(s->entities, TILE) + begin) * rows);
         float by_square[BLOCK];
         for (int j = 0; j < BLOCK; j++) {
-            vec total = {0}; /* reads past the row meet factors of 0 */
-            for (int64_t lane = 0; lane < lanes; lane += LANES)
-                total = dot(total, load(squares + j * lanes + lane), load(w->square + lane));
+            const float *row = squares + j * lanes;
+            vec total = {0};
+            int64_t lane = 0;
+            for (; lane + LANES <= lanes; lane += LANES)
+                total = dot(total, load(row + lane), load(w->square + lane));
+            if (lane < lanes) /* what lies past the row may be anything, NaN too */
+                total = dot(total, first_half(load(row + lane)), load(w->square + lane));
             by_square[j] = 2 * sum(total);
         }
         for (int64_t k = 0; k < dim; k += 2 * LANES) {

@@ -32,6 +32,13 @@ INLINE vec splat(float value) { return value - (vec){0}; }
 INLINE vec load(const float *from) { return *(const vec_unaligned *)from; }
 INLINE void store(float *to, vec value) { *(vec_unaligned *)to = value; }
 
+/* The first half of the lanes, and 0 in the others. */
+INLINE vec first_half(vec value) {
+    ivec half;
+    for (int lane = 0; lane < LANES; lane++) half[lane] = lane < LANES / 2 ? -1 : 0;
+    return (vec)((ivec)value & half);
+}
+
 INLINE vec load_part(const float *from, int64_t count) {
     if (count >= LANES) return load(from);
     vec value = {0};
