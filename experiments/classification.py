@@ -9,8 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+from experiments.command import from_records
 from experiments.markdown import markdown_table, write_csv, write_text
-from experiments.records import NAMES, Record, read_csv, read_records
+from experiments.records import NAMES, Record, read_csv
 from experiments.systems import strategy
 from hale.cli import run_command
 from hale.errors import HaleError
@@ -45,10 +46,9 @@ def classify(record: Record) -> dict[str, float] | None:
     return found
 
 
-def build(folder: Path) -> None:
+def build(records: list[Record], folder: Path) -> None:
     """Write ``classification.md`` and ``classification.csv`` and print the table."""
     text, csv_rows = INTRO, []
-    records = read_records([folder])
     for dataset in ("codex_s", "codex_m"):
         rows = [_published(row) for row in read_csv(PUBLISHED) if row["dataset"] == dataset]
         for record in records:
@@ -75,15 +75,5 @@ def _row(record: Record, found: dict[str, float]) -> list[str]:
     ]  # fmt: skip
 
 
-def main() -> int:
-    """Build the table; 2 for a mistake."""
-    try:
-        build(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
-    except HaleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(from_records(__doc__, build))

@@ -26,6 +26,7 @@ def write_bytes_atomically(path: Path) -> AbstractContextManager[BinaryIO]:
 def _replacing(path: Path, mode: str, **options: str) -> Iterator[Any]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
+        # of options that differ with the mode mypy cannot tell which overload they fit
         with os.fdopen(handle, mode, **options) as file:  # type: ignore[call-overload]
             yield file
             file.flush()

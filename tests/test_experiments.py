@@ -303,7 +303,7 @@ def test_classification_stands_beside_the_published(tmp_path, capsys):
     rows = [{"split": "valid", "accuracy": 0.1}, {"split": "test", "accuracy": 0.8405, "f1": 0.85}]
     (kept / classification.FILE).write_text(json.dumps(rows))
     write_record(tmp_path, "codex_m", "rotl", 256, "hale", 0, 0.3)  # neither file nor model
-    classification.build(tmp_path)
+    classification.build(read_records([tmp_path]), tmp_path)
     small, medium = capsys.readouterr().out.split("## CoDEx-M")
     lines = [line for line in small.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[3] for line in lines[2:]] == [
