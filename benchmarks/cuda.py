@@ -55,7 +55,7 @@ def draw_known(rows: int, entities: int, each: int = 20) -> Known:
     """Up to ``each`` distinct entities of each row."""
     pair = torch.randint(entities, (rows, each), device="cuda")
     pair = (pair + torch.arange(rows, device="cuda")[:, None] * entities).unique()
-    return Known(pair // entities, pair % entities)
+    return Known.of_pairs(pair // entities, pair % entities, rows)
 
 
 def naive(comparator: Comparator, activation: Activation, known: Known | None = None) -> Operation:
@@ -70,7 +70,7 @@ def naive(comparator: Comparator, activation: Activation, known: Known | None = 
         )
         score_NE = -activation(distance_NE)
         if known is not None:
-            score_NE = score_NE.index_put(tuple(known), score_NE.new_tensor(-torch.inf))
+            score_NE = score_NE.index_put(known.pairs(), score_NE.new_tensor(-torch.inf))
         return score_NE.logsumexp(1)
 
     return operation

@@ -46,7 +46,6 @@ class TrainLoader:
     ) -> None:
         self._query_3T = query_T3.T.contiguous()
         self._answers = answers
-        self._count_T = answers.count(self._query_3T[0], self._query_3T[1]).cpu()
         self._batch_size = batch_size
         self._seed = seed
         self._rank = rank
@@ -73,16 +72,13 @@ class TrainLoader:
             self._query_3T.shape[1], generator=self._generator("cpu", self._epoch)
         )
         query_3T = self._query_3T[:, order.to(self._query_3T.device)]
-        count_T = self._count_T[order]
         for batch in range(self._yielded, self._batches):
             self._yielded = batch + 1
             first, last = batch * self._batch_size, (batch + 1) * self._batch_size
             mine = slice(first + self._rank, last, self._world_size)
             entity_B, relation_B, target_B = query_3T[:, mine]
             generator = self._generator(query_3T.device, self._epoch, batch, self._rank)
-            yield QueryBatch(
-                entity_B, relation_B, target_B, self._answers, generator, count_T[mine]
-            )
+            yield QueryBatch(entity_B, relation_B, target_B, self._answers, generator)
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches of it yielded so far, and batches per epoch."""

@@ -5,13 +5,39 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Known(NamedTuple):
-    """Pairs (row, entity) to leave out: row b's known answers. No pair occurs twice."""
+    """Known answers to leave out of each row: row n's are ``answer_A[start_N[n]:stop_N[n]]``.
 
-    row_P: Tensor
-    entity_P: Tensor
+    They ascend, none twice. Rows are spans of one array, a :class:`QueryIndex`'s own: to look them
+    up costs nothing per answer and waits for no device.
+    """
+
+    start_N: Tensor
+    stop_N: Tensor
+    answer_A: Tensor
+
+    @classmethod
+    def of_pairs(cls, row_P: Tensor, entity_P: Tensor, num_rows: int) -> "Known":
+        """From distinct pairs (row, entity) in any order."""
+        order_P = entity_P.argsort()
+        order_P = order_P[row_P[order_P].argsort(stable=True)]
+        edge_N = torch.bincount(row_P, minlength=num_rows).cumsum(0)
+        return cls(F.pad(edge_N, (1, 0))[:-1], edge_N, entity_P[order_P])
+
+    def rows(self, rows: slice) -> "Known":
+        """The known answers of a slice of rows, which count from 0."""
+        return Known(self.start_N[rows], self.stop_N[rows], self.answer_A)
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """All pairs as ``row_P`` and ``entity_P``, by row. Waits for a CUDA device to learn P."""
+        count_N = self.stop_N - self.start_N
+        row_P = torch.repeat_interleave(count_N)
+        shift_N = self.stop_N - count_N.cumsum(0)
+        at_P = torch.arange(len(row_P), device=row_P.device) + shift_N.index_select(0, row_P)
+        return row_P, self.answer_A.index_select(0, at_P)
 
 
 class QueryIndex:
@@ -65,24 +91,15 @@ class QueryIndex:
             setattr(moved, name, value.to(device) if isinstance(value, Tensor) else value)
         return moved
 
-    def count(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
-        """Number of known answers of each query, ``count_B``."""
-        _, count_B = self._span(entity_B, relation_B)
-        return count_B
-
-    def lookup(self, entity_B: Tensor, relation_B: Tensor, total: int | None = None) -> Known:
-        """All known answers of each query, as pairs (row, entity) sorted by row.
-
-        Args:
-            entity_B: entity of each query.
-            relation_B: its relation.
-            total: P, where it is known beforehand; else a CUDA device is waited for to learn it.
-        """
-        start_B, count_B = self._span(entity_B, relation_B)
-        row_P = torch.repeat_interleave(count_B, output_size=total)
-        shift_B = start_B - (count_B.cumsum(0) - count_B)
-        at_P = torch.arange(len(row_P), device=row_P.device) + shift_B[row_P]
-        return Known(row_P, self._answer_T[at_P])
+    def lookup(self, entity_B: Tensor, relation_B: Tensor) -> Known:
+        """All known answers of each query."""
+        query_B = self._query_id(entity_B, relation_B)
+        at_B = torch.searchsorted(self._query_Q, query_B).clamp(max=len(self._query_Q) - 1)
+        found_B = self._query_Q[at_B] == query_B
+        start_B = self._offset_Q[at_B]
+        return Known(
+            start_B, torch.where(found_B, self._offset_Q[at_B + 1], start_B), self._answer_T
+        )
 
     def contains(self, entity_B: Tensor, relation_B: Tensor, candidate_BK: Tensor) -> Tensor:
         """Whether each candidate is a known answer of its query, ``bool_BK``."""
@@ -91,21 +108,13 @@ class QueryIndex:
         at_BK = torch.searchsorted(self._triple_T, triple_BK).clamp(max=len(self._triple_T) - 1)
         return self._triple_T[at_BK] == triple_BK
 
-    def _span(self, entity_B: Tensor, relation_B: Tensor) -> tuple[Tensor, Tensor]:
-        query_B = self._query_id(entity_B, relation_B)
-        at_B = torch.searchsorted(self._query_Q, query_B).clamp(max=len(self._query_Q) - 1)
-        found_B = self._query_Q[at_B] == query_B
-        start_B = self._offset_Q[at_B]
-        return start_B, (self._offset_Q[at_B + 1] - start_B) * found_B
-
 
 @dataclass(frozen=True)
 class QueryBatch:
     """Queries with one true answer each, and the index of all their known answers.
 
     Known are the answers of training in a training batch, those of all splits in a ranking batch.
-    Only a training batch has a ``generator``, seeded for it alone, and ``count_B``, how many
-    answers each query has: on the host, so that a step need not wait for a CUDA device to learn it.
+    Only a training batch has a ``generator``, seeded for it alone.
     """
 
     entity_B: Tensor
@@ -113,7 +122,6 @@ class QueryBatch:
     target_B: Tensor
     answers: QueryIndex
     generator: torch.Generator | None = None
-    count_B: Tensor | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -121,8 +129,7 @@ class QueryBatch:
 
     def known(self, rows: int) -> Known:
         """The known answers of the first ``rows`` queries, targets included."""
-        total = None if self.count_B is None else int(self.count_B[:rows].sum())
-        return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows], total)
+        return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows])
 
     def negatives(self, count: int) -> Tensor:
         """``entity_BK`` drawn uniformly from all entities with the batch's own generator.

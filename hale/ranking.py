@@ -74,15 +74,12 @@ def filtered_ranks(scores: ScoreMatrix, target_B: Tensor, known: Known) -> Ranks
     Raises:
         DivergedError: a score is NaN or infinite.
     """
-    row_P, entity_P = known = _by_row(known)
     with _full_precision(target_B.device.type):
-        better_B, tied_B = _count_rivals(scores, target_B, known)
-    first_B1 = torch.searchsorted(row_P, torch.arange(len(scores) + 1, device=row_P.device))
-    listed_B = torch.bincount(row_P[entity_P == target_B[row_P]], minlength=len(scores))
+        better_B, tied_B, left_out_B = _count_rivals(scores, target_B, known)
     return Ranks(
         optimistic_B=1 + better_B,
         pessimistic_B=1 + better_B + tied_B,
-        candidates_B=len(scores.entity_ED) - first_B1.diff() + listed_B,
+        candidates_B=len(scores.entity_ED) - left_out_B,
     )
 
 
@@ -100,40 +97,43 @@ def top_k(scores: ScoreMatrix, k: int, left_out: Known | None = None) -> Tensor:
     """
     count = min(k, len(scores.entity_ED))
     best_BK = scores.query_BD.new_empty(len(scores), count, dtype=torch.int64)
-    left_out = None if left_out is None else _by_row(left_out)
     with _full_precision(best_BK.device.type):
         for rows, distance_CE in _distance_chunks(scores):
             _require_finite(distance_CE)
             if left_out is not None:
-                distance_CE[_pairs_of(left_out, rows)] = torch.inf
+                distance_CE[left_out.rows(rows).pairs()] = torch.inf
             distance_CK, entity_CK = distance_CE.topk(count, largest=False)
             best_BK[rows] = entity_CK.masked_fill(distance_CK.isinf(), -1)
     return best_BK
 
 
-def _count_rivals(scores: ScoreMatrix, target_B: Tensor, known: Known) -> tuple[Tensor, Tensor]:
-    """How many rivals are nearer than each target and how many as near: ``better_B, tied_B``.
+def _count_rivals(
+    scores: ScoreMatrix, target_B: Tensor, known: Known
+) -> tuple[Tensor, Tensor, Tensor]:
+    """How many entities are nearer than each target, as near, and known: the last are no rivals.
 
     Raises:
         DivergedError: a distance is NaN or infinite.
     """
     entities = len(scores.entity_ED)
-    better_B, tied_B = torch.zeros_like(target_B), torch.zeros_like(target_B)
+    better_B, tied_B, left_out_B = (torch.zeros_like(target_B) for _ in range(3))
     flag_CE = torch.empty(0)
     for rows, distance_CE in _distance_chunks(scores):
         _require_finite(distance_CE)
-        here = _pairs_of(known, rows)
+        row_P, entity_P = known.rows(rows).pairs()
+        rival_P = entity_P != target_B[rows].index_select(0, row_P)
+        left_out_B[rows] = torch.bincount(row_P[rival_P], minlength=len(distance_CE))
         target_C1 = target_B[rows, None]
         of_target_C1 = distance_CE.gather(1, target_C1)
         distance_CE.scatter_(1, target_C1, torch.inf)
-        cell_P = torch.add(here.entity_P, here.row_P, alpha=entities)
+        cell_P = torch.add(entity_P, row_P, alpha=entities)
         distance_CE.view(-1).index_fill_(0, cell_P, torch.inf)
         # Flags as floating point: several times faster to write and to sum than as bool.
         if flag_CE.shape != distance_CE.shape:
             flag_CE = torch.empty_like(distance_CE)
         better_B[rows] = _count(torch.lt(distance_CE, of_target_C1, out=flag_CE))
         tied_B[rows] = _count(torch.eq(distance_CE, of_target_C1, out=flag_CE))
-    return better_B, tied_B
+    return better_B, tied_B, left_out_B
 
 
 def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
@@ -181,23 +181,6 @@ def _require_finite(distance: Tensor) -> None:
             "scores are NaN or infinite and cannot be ranked: training diverged; "
             "lower optimizer.lr, or bound the distance with activation=hanon"
         )
-
-
-def _by_row(known: Known) -> Known:
-    """The pairs sorted by row, as QueryIndex yields them."""
-    row_P, entity_P = (part.contiguous() for part in known)
-    if (row_P[1:] < row_P[:-1]).any():
-        row_P, order_P = row_P.sort()
-        entity_P = entity_P[order_P]
-    return Known(row_P, entity_P)
-
-
-def _pairs_of(known: Known, rows: slice) -> Known:
-    """The pairs of a chunk of rows, which count from 0."""
-    first, last = torch.searchsorted(
-        known.row_P, known.row_P.new_tensor([rows.start, rows.stop])
-    ).tolist()
-    return Known(known.row_P[first:last] - rows.start, known.entity_P[first:last])
 
 
 @contextmanager

@@ -190,7 +190,7 @@ class TrainedModel:
         unit_ED = F.normalize(self.model.entity.detach(), dim=1)
         one_B = unit_ED.new_ones(1)
         scores = ScoreMatrix(unit_ED[at], one_B, unit_ED, NegativeDot(), Identity())
-        near_1K = top_k(scores, k, Known(torch.zeros_like(at), at))
+        near_1K = top_k(scores, k, Known.of_pairs(torch.zeros_like(at), at, 1))
         cosines = scores.at(near_1K.clamp(min=0))[0].tolist()
         return [
             Neighbour(self.graph.entities[e], e, cosine)

@@ -76,7 +76,7 @@ def test_answers_are_of_train_in_training_and_of_all_splits_in_ranking(graph, da
         (data.test_dataloader(), "all"),
     ):
         for batch in loader:
-            row_P, entity_P = batch.known(len(batch))
+            row_P, entity_P = batch.known(len(batch)).pairs()
             found = {
                 (batch.entity_B[row].item(), batch.relation_B[row].item(), entity)
                 for row, entity in zip(row_P.tolist(), entity_P.tolist(), strict=True)

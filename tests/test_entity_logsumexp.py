@@ -33,7 +33,7 @@ def naive(query, scale, entity, comparator, activation, known=None):
         )
     )
     if known is not None:
-        score = score.index_put((known.row_P, known.entity_P), score.new_tensor(-torch.inf))
+        score = score.index_put(known.pairs(), score.new_tensor(-torch.inf))
     return score.logsumexp(1)
 
 
@@ -51,12 +51,12 @@ def draw(rows, entities, dim, seed=0, dtype=torch.float32, std=None):
 
 
 def mask(rows, entities, seed=0, share=0.2):
-    """Known pairs in random order that leave every row an entity."""
+    """Known pairs that leave every row an entity."""
     generator = torch.Generator().manual_seed(seed)
     known_NE = torch.rand(rows, entities, generator=generator) < share
     known_NE[:, 0] = False
     pairs = known_NE.nonzero()
-    return Known(*pairs[torch.randperm(len(pairs), generator=generator)].T)
+    return Known.of_pairs(*pairs[torch.randperm(len(pairs), generator=generator)].T, rows)
 
 
 def differentiate(function, inputs, weight, *rest):
@@ -81,7 +81,7 @@ def _reference(monkeypatch):
 def test_reference_gradients_by_finite_differences(comparator, activation):
     inputs, _ = draw(3, 5, 2, dtype=torch.float64)
     leaves = [tensor.requires_grad_() for tensor in inputs]
-    known = Known(torch.tensor([0, 2, 2]), torch.tensor([1, 0, 4]))
+    known = Known.of_pairs(torch.tensor([0, 2, 2]), torch.tensor([1, 0, 4]), 3)
     assert torch.autograd.gradcheck(
         lambda *tensors: entity_logsumexp(*tensors, comparator, activation, known), leaves
     )

@@ -212,7 +212,7 @@ def test_known_answers_are_skipped_not_subtracted():
     (query, scale, entity), weight = draw(4, 2000, 8)
     entity = entity + 30  # all far but those that are known, whose e^0 dwarfs the rest
     entity[:4] = query
-    known = Known(*torch.cartesian_prod(torch.arange(4), torch.arange(4)).T)
+    known = Known.of_pairs(*torch.cartesian_prod(torch.arange(4), torch.arange(4)).T, 4)
     rest = (SquaredEuclidean(), Hanon(gamma=30.0), known)
     actual = differentiate(native_entity_logsumexp, (query, scale, entity), weight, *rest)
     doubles = [tensor.double() for tensor in (query, scale, entity)]
@@ -222,7 +222,7 @@ def test_known_answers_are_skipped_not_subtracted():
 
 def test_a_row_without_entities_is_minus_infinity_and_has_no_gradient():
     inputs, weight = draw(3, 5, 2)
-    known = Known(torch.full((5,), 1), torch.arange(5))
+    known = Known.of_pairs(torch.full((5,), 1), torch.arange(5), 3)
     lse, query, scale, entity = differentiate(
         native_entity_logsumexp, inputs, weight, *EUCLIDEAN, known
     )
@@ -243,10 +243,13 @@ def test_nan_is_never_swallowed(comparator, activation, place):
     assert gradients[2].isnan().any()
 
 
-def test_a_pair_out_of_range_is_refused():
+@pytest.mark.parametrize("answers", [[5], [-1, 2], [3, 2], [2, 2]])
+def test_known_answers_out_of_range_or_order_are_refused(answers):
     inputs, _ = draw(3, 5, 2)
-    with pytest.raises(IndexError, match=r"known.entity_P must be in \[0, 5\)"):
-        native_entity_logsumexp(*inputs, *EUCLIDEAN, Known(torch.tensor([0]), torch.tensor([5])))
+    edges = torch.tensor([0, 0, len(answers), len(answers)])
+    known = Known(edges[:-1], edges[1:], torch.tensor(answers))
+    with pytest.raises(IndexError, match=r"known answers must ascend within \[0, 5\)"):
+        native_entity_logsumexp(*inputs, *EUCLIDEAN, known)
 
 
 def test_no_gradient_no_graph():

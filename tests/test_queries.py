@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.queries import QueryBatch, QueryIndex
+from hale.queries import Known, QueryBatch, QueryIndex
 
 ENTITIES, RELATIONS = 6, 4
 triples = st.lists(
@@ -35,9 +35,15 @@ def test_index_is_a_dictionary_of_sets(facts, queries, rows):
     index = index_of(facts).to("cpu")
 
     pairs = [(row, answer) for row, q in enumerate(queries) for answer in sorted(answers[q])]
-    row_P, entity_P = index.lookup(entity_B, relation_B)
+    known = index.lookup(entity_B, relation_B)
+    row_P, entity_P = known.pairs()
     assert list(zip(row_P.tolist(), entity_P.tolist(), strict=True)) == pairs
-    assert index.count(entity_B, relation_B).tolist() == [len(answers[q]) for q in queries]
+    again = Known.of_pairs(row_P.flip(0), entity_P.flip(0), len(queries))
+    assert [part.tolist() for part in again.pairs()] == [row_P.tolist(), entity_P.tolist()]
+    later = known.rows(slice(rows // 2, None))
+    assert list(zip(*(part.tolist() for part in later.pairs()), strict=True)) == [
+        (row - rows // 2, answer) for row, answer in pairs if row >= rows // 2
+    ]
     candidate_BK = torch.arange(ENTITIES).expand(len(queries), -1)
     contains = [[e in answers[q] for e in range(ENTITIES)] for q in queries]
     assert index.contains(entity_B, relation_B, candidate_BK).tolist() == contains
@@ -47,7 +53,8 @@ def test_last_triple_id_fits_and_more_is_refused():
     entities, relations = 2**28, 2**6  # E * E * 2R = 2^62
     last = torch.tensor([entities - 1])
     index = QueryIndex(last, torch.tensor([relations - 1]), last, entities, relations)
-    assert index.lookup(last, torch.tensor([relations - 1])).entity_P.tolist() == [entities - 1]
+    _, found_P = index.lookup(last, torch.tensor([relations - 1])).pairs()
+    assert found_P.tolist() == [entities - 1]
     assert not index.contains(last, torch.tensor([0]), last[:, None]).any()
     with pytest.raises(ValueError, match="too many"):
         QueryIndex(last, last, last, 2**29, relations)
@@ -60,8 +67,8 @@ def test_batch_reads_its_own_rows():
     columns = torch.tensor(facts).unbind(1)
     batch = QueryBatch(*columns, index_of(facts), torch.Generator().manual_seed(3))
     assert len(batch) == 3
-    assert [part.tolist() for part in batch.known(2)] == [[0, 0, 1, 1], [2, 3, 2, 3]]
-    assert [part.tolist() for part in batch.known(3)] == [[0, 0, 1, 1, 2], [2, 3, 2, 3, 4]]
+    assert [part.tolist() for part in batch.known(2).pairs()] == [[0, 0, 1, 1], [2, 3, 2, 3]]
+    assert [part.tolist() for part in batch.known(3).pairs()] == [[0, 0, 1, 1, 2], [2, 3, 2, 3, 4]]
     candidate_BK = torch.tensor([[3, 4], [0, 2], [4, 4]])
     assert batch.is_answer(candidate_BK).tolist() == [[True, False], [False, True], [True, True]]
 

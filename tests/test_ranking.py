@@ -15,7 +15,7 @@ from hale.queries import Known, QueryBatch, QueryIndex
 from hale.ranking import filtered_ranks, rank_batch
 from hale.scores import ScoreMatrix
 
-NOTHING = Known(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+NOTHING = Known.of_pairs(*torch.empty(2, 0, dtype=torch.long), 7)
 
 
 def score_matrix(query_BD, entity_ED, comparator=None, scale_B=None, activation=None):
@@ -47,7 +47,7 @@ def distances_by_hand(scores):
 
 
 def assert_ranks_by_hand(ranks, scores, target_B, known):
-    pairs = list(zip(known.row_P.tolist(), known.entity_P.tolist(), strict=True))
+    pairs = list(zip(*(part.tolist() for part in known.pairs()), strict=True))
     expected = [
         rank_by_hand(row, int(target_B[b]), [entity for at, entity in pairs if at == b])
         for b, row in enumerate(distances_by_hand(scores))
@@ -79,10 +79,8 @@ def rankings_with_ties(draw):
     entity = st.integers(0, entities - 1)
     target_B = torch.tensor(draw(st.lists(entity, min_size=rows, max_size=rows)))
     pairs = draw(st.lists(st.tuples(st.integers(0, rows - 1), entity), unique=True))
-    if draw(st.booleans()):
-        pairs.sort()
     pair_P2 = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
-    return scores, target_B, Known(*pair_P2.unbind(1))
+    return scores, target_B, Known.of_pairs(*pair_P2.unbind(1), rows)
 
 
 @settings(deadline=None, max_examples=80)
@@ -99,7 +97,7 @@ def test_ranks_are_those_of_the_definition_whatever_the_chunks(case, chunk_bytes
 def test_every_comparator_ranks_by_its_own_distance(comparator):
     scores = random_scores(comparator=comparator, scale_B=torch.rand(7).double() + 0.5)
     target_B = torch.arange(7)
-    known = Known(torch.tensor([0, 0, 2, 5]), torch.tensor([0, 4, 9, 22]))
+    known = Known.of_pairs(torch.tensor([0, 0, 2, 5]), torch.tensor([0, 4, 9, 22]), 7)
     assert_ranks_by_hand(filtered_ranks(scores, target_B, known), scores, target_B, known)
 
 
@@ -121,7 +119,7 @@ def test_a_strictly_increasing_activation_changes_no_rank(activation):
 def test_a_constant_scorer_ranks_in_the_middle():
     entities = 100
     scores = score_matrix(torch.zeros(2, 3), torch.ones(entities, 3))
-    known = Known(torch.tensor([1, 1, 1]), torch.tensor([7, 8, 9]))
+    known = Known.of_pairs(torch.tensor([1, 1, 1]), torch.tensor([7, 8, 9]), 2)
     ranks = filtered_ranks(scores, torch.tensor([0, 8]), known)
     assert ranks.optimistic_B.tolist() == [1, 1]
     assert ranks.pessimistic_B.tolist() == [100, 98]
@@ -133,7 +131,7 @@ def test_known_answers_cannot_outrank_a_target_that_is_very_far():
     entity_ED = torch.tensor([[0.0], [1e4], [2e4]])
     scores = score_matrix(torch.zeros(1, 1), entity_ED, scale_B=torch.tensor([100.0]))
     assert scores.at(torch.tensor([[2]])) < -1e6
-    known = Known(torch.zeros(2, dtype=torch.long), torch.tensor([0, 2]))
+    known = Known.of_pairs(torch.zeros(2, dtype=torch.long), torch.tensor([0, 2]), 1)
     ranks = filtered_ranks(scores, torch.tensor([2]), known)
     assert ranks.optimistic_B.tolist() == ranks.pessimistic_B.tolist() == [2]
     assert ranks.candidates_B.tolist() == [2]
@@ -141,7 +139,7 @@ def test_known_answers_cannot_outrank_a_target_that_is_very_far():
 
 def test_a_target_with_no_rival_left_ranks_first():
     scores = score_matrix(torch.zeros(1, 1), torch.tensor([[0.0], [1.0], [2.0]]))
-    known = Known(torch.zeros(3, dtype=torch.long), torch.arange(3))
+    known = Known.of_pairs(torch.zeros(3, dtype=torch.long), torch.arange(3), 1)
     ranks = filtered_ranks(scores, torch.tensor([2]), known)
     assert (ranks.realistic_B.item(), ranks.candidates_B.item()) == (1, 1)
 
@@ -175,7 +173,7 @@ def test_finite_scores_whose_sum_overflows_are_ranked():
 def test_inputs_are_left_as_they_were():
     scores = random_scores(scale_B=torch.rand(7).double())
     target_B = torch.arange(7)
-    known = Known(torch.tensor([6, 0, 2]), torch.tensor([1, 2, 3]))
+    known = Known.of_pairs(torch.tensor([6, 0, 2]), torch.tensor([1, 2, 3]), 7)
     tensors = [scores.query_BD, scores.scale_B, scores.entity_ED, target_B, *known]
     before = [tensor.clone() for tensor in tensors]
     filtered_ranks(scores, target_B, known)
@@ -220,5 +218,5 @@ def test_a_batch_is_filtered_by_its_own_index():
     )
     ranks = rank_batch(scores, batch)
     assert ranks.candidates_B.tolist() == [5, 6, 6]
-    known = Known(torch.tensor([0, 0, 1]), torch.tensor([1, 2, 3]))
+    known = Known.of_pairs(torch.tensor([0, 0, 1]), torch.tensor([1, 2, 3]), 3)
     assert_ranks_by_hand(ranks, scores, batch.target_B, known)

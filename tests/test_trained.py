@@ -214,7 +214,7 @@ def test_top_k_is_sorting(seed, k, chunk, comparator):
         patch.setitem(ranking.CHUNK_BYTES, "cpu", chunk)
         plain_BK = top_k(scores, k)
         shuffled = torch.randperm(int(known_BE.sum()), generator=draw)
-        left_BK = top_k(scores, k, Known(*known_BE.nonzero()[shuffled].T))
+        left_BK = top_k(scores, k, Known.of_pairs(*known_BE.nonzero()[shuffled].T, 7))
     count = min(k, 9)
     assert plain_BK.tolist() == score_BE.argsort(1, descending=True)[:, :count].tolist()
     for row in range(7):

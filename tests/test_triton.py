@@ -82,7 +82,7 @@ def draw(rows: int, entities: int, dim: int, seed: int = 0) -> Inputs:
 def some_known(rows: int, entities: int) -> Known:
     mask_NE = torch.rand(rows, entities, generator=torch.Generator().manual_seed(1)) < 0.2
     mask_NE[0] = False
-    return Known(*mask_NE.to(DEVICE).nonzero().unbind(1))
+    return Known.of_pairs(*mask_NE.to(DEVICE).nonzero().unbind(1), rows)
 
 
 def definition(
@@ -101,7 +101,7 @@ def definition(
     )
     score_NE = -activation(distance_NE)
     if known is not None:
-        score_NE = score_NE.index_put(tuple(known), score_NE.new_tensor(-torch.inf))
+        score_NE = score_NE.index_put(known.pairs(), score_NE.new_tensor(-torch.inf))
     return score_NE.logsumexp(1)
 
 
@@ -170,7 +170,11 @@ def test_a_row_without_unknown_entities() -> None:
     every = torch.arange(40, device=DEVICE)
     inputs = [t.requires_grad_() for t in (query_ND, scale_N, entity_ED)]
     lse_N = triton_entity_logsumexp(
-        *inputs, SquaredEuclidean(), Hanon(), Known(torch.ones_like(every), every), SMALL
+        *inputs,
+        SquaredEuclidean(),
+        Hanon(),
+        Known.of_pairs(torch.ones_like(every), every, 3),
+        SMALL,
     )
     assert lse_N.isneginf().tolist() == [False, True, False]
     lse_N.nan_to_num(neginf=0).sum().backward()
@@ -183,7 +187,7 @@ def test_no_known_pairs_is_no_mask() -> None:
     inputs = draw(20, 40, 8)
     nothing = torch.empty(0, dtype=torch.int64, device=DEVICE)
     rest = (SquaredEuclidean(), Hanon())
-    masked_N = triton_entity_logsumexp(*inputs, *rest, Known(nothing, nothing), SMALL)
+    masked_N = triton_entity_logsumexp(*inputs, *rest, Known.of_pairs(nothing, nothing, 20), SMALL)
     assert masked_N.equal(triton_entity_logsumexp(*inputs, *rest, None, SMALL))
 
 

@@ -5,7 +5,7 @@ a backend. :func:`reference_sweep` defines the result in plain PyTorch for every
 activation, on every device and dtype; ``native`` (CPU) and ``triton_lse`` (CUDA) are faster where
 they serve. The environment variable HALE_KERNEL forces one: ``reference``, ``native``, ``triton``.
 
-    N  queries     E  entities     D  dimension     P  known pairs     C  queries of one chunk
+    N  queries     E  entities     D  dimension     C  queries of one chunk
 """
 
 import importlib.util
@@ -54,7 +54,7 @@ def entity_logsumexp(
         entity_ED: entity vectors.
         comparator: distance from a dot product, the two squared norms and the scale.
         activation: increasing map of the distance.
-        known: pairs (row, entity) that are left out of the sums.
+        known: answers of each row that are left out of its sum.
 
     Returns:
         ``lse_N``, differentiable in the first three arguments (once).
@@ -182,9 +182,8 @@ def reference_sweep(
             )
             score_CE = -activation(distance_CE)
             if known is not None:
-                here_P = (known.row_P >= start) & (known.row_P < start + chunk)
-                pair = (known.row_P[here_P] - start, known.entity_P[here_P])
-                score_CE = score_CE.index_put(pair, score_CE.new_tensor(-torch.inf))
+                pairs = known.rows(rows).pairs()
+                score_CE = score_CE.index_put(pairs, score_CE.new_tensor(-torch.inf))
             lse_C = score_CE.logsumexp(1)
             gradients = torch.autograd.grad(
                 (lse_C * weight_N[rows]).sum(), (*leaves, entity), materialize_grads=True

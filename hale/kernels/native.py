@@ -35,9 +35,7 @@ class _Sweep(ctypes.Structure):
         *((name, _INT) for name in ("rows", "entities", "dim", "threads")),
         *((name, _POINTER) for name in ("query", "scale", "entity")),
         *((name, _FLOAT) for name in ("norms", "product", "floor", "first", "second")),
-        ("pairs", _INT),
-        *((name, _POINTER) for name in ("pair_row", "pair_entity")),
-        ("first_row", _INT),
+        *((name, _POINTER) for name in ("known_start", "known_stop", "known")),
         *((name, _POINTER) for name in ("weights", "tape", "lse", "upstream")),
         *((name, _POINTER) for name in ("query_gradient", "scale_gradient", "entity_gradient")),
         ("accumulate", _INT),
@@ -120,7 +118,7 @@ def native_entity_logsumexp(
 
     Raises:
         RuntimeError: it is not.
-        IndexError: a known entity is not among the entities.
+        IndexError: a row's known answers are not among the entities, or do not ascend.
         MemoryError: the scratch memory, at most 64 MiB up to a million entities, is not there.
     """
     kernel = _kernel(comparator, activation)
@@ -128,7 +126,7 @@ def native_entity_logsumexp(
         raise RuntimeError(kernel)
     inputs = (query_ND.contiguous(), scale_N.contiguous(), entity_ED.contiguous())
     if known is not None:
-        known = Known(known.row_P.contiguous(), known.entity_P.contiguous())
+        known = Known(*(part.contiguous() for part in known))
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     lse_N: Tensor = _NativeEntityLogSumExp.apply(  # type: ignore[no-untyped-call]
         *inputs, kernel, known, differentiable
@@ -156,13 +154,12 @@ class _Block:
             scale_N[start:].data_ptr(),
             entity_ED.data_ptr(),
             *kernel.numbers,
-            first_row=start,
             tape=self.tape.data_ptr(),
         )
         if known is not None:
-            self.sweep.pairs = len(known.row_P)
-            self.sweep.pair_row = known.row_P.data_ptr()
-            self.sweep.pair_entity = known.entity_P.data_ptr()
+            self.sweep.known_start = known.start_N[start:].data_ptr()
+            self.sweep.known_stop = known.stop_N[start:].data_ptr()
+            self.sweep.known = known.answer_A.data_ptr()
 
     def forward(self, lse_N: Tensor, gradient: bool) -> None:
         """Write the rows of ``lse_N``; with ``gradient``, get ready for :meth:`backward`."""
@@ -190,7 +187,7 @@ class _Block:
         if status == 1:
             raise MemoryError("entity_logsumexp: no memory for the scratch of the native kernel")
         if status == 2:
-            raise IndexError(f"known.entity_P must be in [0, {self.sweep.entities})")
+            raise IndexError(f"a row's known answers must ascend within [0, {self.sweep.entities})")
 
 
 _spare: list[Tensor] = []

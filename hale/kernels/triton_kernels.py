@@ -9,15 +9,18 @@ import triton.language as tl
 from hale.kernels.triton_scores import compare, harden
 
 
-@triton.jit(do_not_specialize=["num_pairs", "num_rows"])
-def bits_kernel(row_ptr, entity_ptr, known_ptr, num_pairs, num_rows, BLOCK_P: tl.constexpr):
-    """Set bit e % 32 of word (e // 32, n) for each pair (n, e)."""
-    pair = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
-    here = pair < num_pairs
-    row = tl.load(row_ptr + pair, mask=here, other=0)
-    entity = tl.load(entity_ptr + pair, mask=here, other=0)
-    bit = tl.full((BLOCK_P,), 1, tl.int32) << (entity % 32).to(tl.int32)
-    tl.atomic_or(known_ptr + (entity // 32) * num_rows + row, bit, mask=here, sem="relaxed")
+@triton.jit(do_not_specialize=["num_rows"])
+def bits_kernel(start_ptr, stop_ptr, answer_ptr, known_ptr, num_rows, BLOCK_A: tl.constexpr):
+    """Set bit e % 32 of word (e // 32, n) for each known answer e of the program's row n."""
+    row = tl.program_id(0)
+    start = tl.load(start_ptr + row)
+    stop = tl.load(stop_ptr + row)
+    for first in range(start, stop, BLOCK_A):
+        at = first + tl.arange(0, BLOCK_A)
+        here = at < stop
+        entity = tl.load(answer_ptr + at, mask=here, other=0)
+        bit = tl.full((BLOCK_A,), 1, tl.int32) << (entity % 32).to(tl.int32)
+        tl.atomic_or(known_ptr + (entity // 32) * num_rows + row, bit, mask=here, sem="relaxed")
 
 
 @triton.jit

@@ -13,7 +13,7 @@ deterministic and the calls can be captured in a CUDA graph.
 Known pairs are one bit per score (N E / 8 bytes). The elementwise part, with its derivatives, is in
 :mod:`hale.kernels.triton_scores`. Importing this module needs triton.
 
-    N  queries    E  entities    D  dimension    P  known pairs    S  splits    W  words of 32 bits
+    N  queries    E  entities    D  dimension    S  splits    W  words of 32 bits
 """
 
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ def triton_entity_logsumexp(
         entity_ED: entity vectors, float32.
         comparator: distance from a dot product, the two squared norms and the scale.
         activation: increasing map of the distance.
-        known: pairs (row, entity) that are left out of the sums, in any order.
+        known: answers of each row that are left out of its sum.
         plan: launch parameters; by default what the dimension calls for.
 
     Returns:
@@ -240,10 +240,9 @@ def _multiprocessors(device: torch.device) -> int:
 def _bits(known: Known, num_rows: int, num_entities: int) -> Tensor:
     """``known_WN``: bit e % 32 of word (e // 32, n) says that the pair (n, e) is left out."""
     known_WN = torch.zeros(
-        (triton.cdiv(num_entities, 32), num_rows), dtype=torch.int32, device=known.row_P.device
+        (triton.cdiv(num_entities, 32), num_rows), dtype=torch.int32, device=known.start_N.device
     )
-    if num_pairs := len(known.row_P):
-        bits_kernel[triton.cdiv(num_pairs, 256),](
-            known.row_P, known.entity_P, known_WN, num_pairs, num_rows, BLOCK_P=256
-        )
+    bits_kernel[num_rows,](
+        known.start_N, known.stop_N, known.answer_A, known_WN, num_rows, BLOCK_A=256
+    )
     return known_WN

@@ -33,32 +33,59 @@ enum { SUM, GRADIENT, MAXIMUM };
 struct forward_scratch {
     float *fact, *packed, *right, *tail;
     uint32_t *left_out;
+    int64_t *known; /* of each row, where its known entities from the tile in hand on start */
 };
 
-static int64_t forward_scratch_at(float *from, int64_t dim, struct forward_scratch *scratch) {
+static int64_t forward_scratch_at(float *from, const struct sweep *s, struct forward_scratch *scratch) {
     int64_t fact = TILE * ENTITY_FACTS, packed = TILE / PAIR * WIDTH;
-    int64_t right = TILE / PAIR * padded(dim, LANES);
+    int64_t right = TILE / PAIR * padded(s->dim, LANES);
+    int64_t known = s->known ? 2 * s->rows : 0;
     *scratch = (struct forward_scratch){
         .fact = from,
         .packed = from + fact,
         .right = from + fact + packed,
         .left_out = (uint32_t *)(from + fact + packed + right),
-        .tail = from + fact + packed + right + TILE,
+        .known = (int64_t *)(from + fact + packed + right + TILE),
+        .tail = from + fact + packed + right + TILE + known,
     };
-    return fact + packed + right + TILE + BLOCK * dim;
+    return fact + packed + right + TILE + known + BLOCK * s->dim;
 }
 
-/* Marks the pairs of a tile and block that do not count, and the rest of the last tile. */
+/* Puts each row's `known` on its first known entity from `first` on. */
+static void find_known(const struct sweep *s, int64_t first, int64_t *known) {
+    for (int64_t row = 0; row < s->rows; row++) {
+        int64_t low = s->known_start[row], high = s->known_stop[row];
+        while (low < high) {
+            int64_t middle = low + (high - low) / 2;
+            if (s->known[middle] < first) low = middle + 1;
+            else high = middle;
+        }
+        known[row] = low;
+    }
+}
+
+/* Marks what does not count of a tile and block: known entities, on whose next `known` is put, and
+ * what lies behind the last entity. Returns whether there is anything. */
 static int mark_left_out(const struct work *w, int64_t tile, int64_t block, int64_t count,
-                         uint32_t *left_out) {
-    int64_t at = tile * w->blocks + block;
-    int64_t from = w->bucket ? w->bucket[at] : 0, to = w->bucket ? w->bucket[at + 1] : 0;
-    if (from == to && count % BLOCK == 0) return 0;
-    memset(left_out, 0, TILE * sizeof *left_out);
-    for (int64_t index = from; index < to; index++)
-        left_out[w->pair[index] / WIDTH] |= (uint32_t)1 << (w->pair[index] % WIDTH);
-    memset(left_out + count, 0xff, (TILE - count) * sizeof *left_out);
-    return 1;
+                         const struct forward_scratch *scratch) {
+    const struct sweep *s = w->s;
+    const int64_t first = tile * TILE, last = smaller((block + 1) * WIDTH, s->rows);
+    uint32_t *left_out = scratch->left_out;
+    int marked = count % BLOCK != 0;
+    if (marked) {
+        memset(left_out, 0, count * sizeof *left_out);
+        memset(left_out + count, 0xff, (TILE - count) * sizeof *left_out);
+    }
+    for (int64_t row = block * WIDTH; s->known && row < last; row++) {
+        int64_t at = scratch->known[row], stop = s->known_stop[row];
+        if (at >= stop || s->known[at] >= first + count) continue;
+        if (!marked) memset(left_out, 0, TILE * sizeof *left_out);
+        marked = 1;
+        for (; at < stop && s->known[at] < first + count; at++)
+            left_out[s->known[at] - first] |= (uint32_t)1 << (row % WIDTH);
+        scratch->known[row] = at;
+    }
+    return marked;
 }
 
 INLINE vec keep(vec value, uint32_t left_out) {
@@ -75,7 +102,7 @@ INLINE void forward_block(
     const int64_t rows = w->tape.rows, row = block * WIDTH, dim = s->dim;
     const float *query = w->query + row * dim;
     const float *entities = s->entity + tile * TILE * dim;
-    const int masked = mark_left_out(w, tile, block, count, scratch->left_out);
+    const int masked = mark_left_out(w, tile, block, count, scratch);
     weight *weights = NULL, *square_weights = NULL;
     if (mode == GRADIENT) {
         weights = s->weights + tile * TILE * rows + row;
@@ -170,7 +197,8 @@ static int forward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, 
     const struct sweep *s = w->s;
     const int64_t dim = s->dim;
     struct forward_scratch scratch;
-    forward_scratch_at(memory, dim, &scratch);
+    forward_scratch_at(memory, s, &scratch);
+    if (s->known) find_known(s, first_tile * TILE, scratch.known);
     struct tape partial = tape_at(w->partial + chunk * w->tape.floats, s->rows, w->tape.dim);
     memset(partial.sums, 0, partial.floats * sizeof(float));
     if (w->mode == MAXIMUM)
@@ -258,7 +286,7 @@ static int shift_extremes(struct work *w, struct team team) {
     return 1;
 }
 
-/* Returns 0, 1 without memory, 2 for a pair out of range. */
+/* Returns 0, 1 without memory, 2 where known entities do not ascend within the entities. */
 int hale_forward(const struct sweep *s) {
     struct work w = {.s = s, .mode = s->weights ? GRADIENT : SUM};
     w.tape = tape_at(s->tape, s->rows, s->weights ? s->dim : 0);
@@ -268,17 +296,13 @@ int hale_forward(const struct sweep *s) {
     w.query = allocate(w.tape.rows * s->dim);
     w.facts = allocate(w.tape.rows * FACTS);
     w.partial = allocate(w.chunks * w.tape.floats);
-    if (s->pairs) {
-        w.bucket = calloc(w.tiles * w.blocks + 2, sizeof *w.bucket);
-        w.pair = malloc(s->pairs * sizeof *w.pair);
-    }
-    int wrong = 0;
-    w.failed = !w.query || !w.facts || !w.partial || (s->pairs && (!w.bucket || !w.pair));
-    if (!w.failed && !(s->pairs && (wrong = sort_pairs(&w)))) {
+    int wrong = s->known && !known_ascend(s);
+    w.failed = !w.query || !w.facts || !w.partial;
+    if (!w.failed && !wrong) {
         prepare_queries(&w);
         float *shift = memset(w.tape.sums + SHIFT * w.tape.rows, 0, w.tape.rows * sizeof(float));
         struct forward_scratch unused;
-        struct team team = {&w, forward_chunk, forward_scratch_at(NULL, s->dim, &unused)};
+        struct team team = {&w, forward_chunk, forward_scratch_at(NULL, s, &unused)};
         run(team);
         add_partials(&w);
         if (shift_extremes(&w, team)) {
@@ -288,6 +312,6 @@ int hale_forward(const struct sweep *s) {
         for (int64_t row = 0; row < s->rows; row++)
             s->lse[row] = log(w.tape.sums[row]) - shift[row] * 0.6931471805599453;
     }
-    free(w.query), free(w.facts), free(w.partial), free(w.bucket), free(w.pair);
+    free(w.query), free(w.facts), free(w.partial);
     return w.failed ? 1 : wrong ? 2 : 0;
 }

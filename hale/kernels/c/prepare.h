@@ -1,4 +1,4 @@
-/* Before the forward pass: queries transposed into blocks, pairs sorted into tiles and blocks. */
+/* Before the forward pass: queries transposed into blocks, known entities checked. */
 #pragma once
 #include "sweep.h"
 
@@ -18,20 +18,13 @@ static void prepare_queries(struct work *w) {
     }
 }
 
-/* Counting sort of the pairs by tile and block; fails on an entity out of range. */
-static int sort_pairs(struct work *w) {
-    const struct sweep *s = w->s;
-    int64_t *bucket = w->bucket;
-    for (int turn = 0; turn < 2; turn++) {
-        for (int64_t i = 0; i < s->pairs; i++) {
-            int64_t row = s->pair_row[i] - s->first_row, entity = s->pair_entity[i];
-            if (entity < 0 || entity >= s->entities) return 1;
-            if (row < 0 || row >= s->rows) continue;
-            int64_t at = entity / TILE * w->blocks + row / WIDTH;
-            if (turn == 0) bucket[at + 2]++;
-            else w->pair[bucket[at + 1]++] = entity % TILE * WIDTH + row % WIDTH;
-        }
-        for (int64_t at = 2; turn == 0 && at <= w->tiles * w->blocks; at++) bucket[at] += bucket[at - 1];
+/* Whether each row's known entities ascend and are in range, as the marks in the forward pass need. */
+static int known_ascend(const struct sweep *s) {
+    for (int64_t row = 0; row < s->rows; row++) {
+        int64_t start = s->known_start[row], stop = s->known_stop[row], falls = 0;
+        if (start >= stop) continue;
+        for (int64_t i = start + 1; i < stop; i++) falls |= s->known[i] <= s->known[i - 1];
+        if (falls || s->known[start] < 0 || s->known[stop - 1] >= s->entities) return 0;
     }
-    return 0;
+    return 1;
 }

@@ -9,9 +9,8 @@ struct sweep {
     const float *query, *scale, *entity; /* (rows, dim), (rows), (entities, dim), contiguous */
     float norms, product, floor;         /* scale * max(floor, norms (|q|^2 + |e|^2) + product q.e) */
     float first, second;                 /* the activation's parameters */
-    int64_t pairs;                       /* (row, entity) to leave out; those of other rows are */
-    const int64_t *pair_row, *pair_entity; /* skipped, rows count from first_row */
-    int64_t first_row;
+    const int64_t *known_start, *known_stop; /* (rows): the entities that a row leaves out are, */
+    const int64_t *known;                    /* ascending, known[start..stop); NULL: none */
     weight *weights; /* scratch between the passes; NULL: no gradient is wanted */
     float *tape;     /* likewise; see struct tape */
     float *lse;      /* (rows) */
@@ -56,8 +55,6 @@ struct work {
     int mode;
     int64_t chunks, tiles, blocks, next, failed;
     float *query, *facts, *partial;  /* forward: queries by block, transposed; FACTS of rows */
-    int64_t *bucket;                 /* forward: where a tile's and block's pairs start */
-    int32_t *pair;                   /* entity in tile * WIDTH + row in block */
     float *right, *square;           /* backward: pairs of scaled queries, factors of squares */
 };
 
