@@ -24,7 +24,7 @@ import torch
 from hale.files import write_atomically
 from hale.graphs.benchmarks import BENCHMARKS, benchmark
 from hale.graphs.kg import KnowledgeGraph
-from hale.results import provenance
+from hale.records.results import provenance
 
 Row = dict[str, Any]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from hale.activations import Identity
 from hale.comparators import Comparator, NegativeDot, SquaredEuclidean
-from hale.geometry import complex_multiply
 from hale.graphs.kg import KnowledgeGraph
+from hale.models.geometry import complex_multiply
 from hale.queries import QueryBatch
 from hale.scores import ScoreMatrix
 

@@ -27,10 +27,9 @@ import torch
 
 from benchmarks.measure import Row, facts, quieten
 from hale.data import QueryDataModule
-from hale.evaluation import evaluate
+from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.benchmarks import benchmark
 from hale.graphs.family import family
-from hale.metrics import RankingMetrics
 from hale.schedules import linear
 
 DIM = 32

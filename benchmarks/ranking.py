@@ -25,9 +25,8 @@ from benchmarks.measure import (
 )
 from hale.activations import Identity
 from hale.data import QueryDataModule
-from hale.evaluation import evaluate
+from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.kg import KnowledgeGraph
-from hale.metrics import RankingMetrics
 from hale.models.rotl import RotL
 from hale.queries import QueryBatch
 from hale.scores import ScoreMatrix

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hale.errors import HaleError
-from hale.results import read_result
+from hale.records.results import read_result
 from hale.run import config_dir
 from hale.training import IDENTITY_KEYS
 

@@ -20,7 +20,7 @@ from experiments.grid import Budget, PlannedRun, State, expand
 from hale.errors import HaleError
 from hale.graphs.benchmarks import BENCHMARKS, fetch
 from hale.graphs.tsv import SPLITS
-from hale.results import read_result
+from hale.records.results import read_result
 
 INTERRUPTED = "interrupted: the same command goes on from here"
 CHATTER = ("Error executing job", "Set the environment variable")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hale.runs import RunFolder, find_runs
+from hale.records.runs import RunFolder, find_runs
 
 PAPER = Path(__file__).with_name("paper.csv")
 """The paper's cells: tables 2, 3 and 5."""

@@ -7,7 +7,6 @@ that ``--help`` answers at once.
 import argparse
 import importlib
 import logging
-import os
 import sys
 
 from hale.errors import HaleError
@@ -24,15 +23,18 @@ COMMANDS = {
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run a command and return its exit code: 1 for a user's mistake, one line on stderr."""
+    """Run a command and return its exit code: 1 for a user's mistake, one line on stderr.
+
+    Raises:
+        BrokenPipeError: the reader of the output had enough.
+    """
     args = parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
         importlib.import_module(f"hale.commands.{args.command}").run(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader had enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:  # an OSError, but nobody's mistake: the front door closes it
+        raise
     except (HaleError, OSError, MemoryError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"hale {args.command}: {text}", file=sys.stderr)

@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 
 from hale.activations import Activation
 from hale.errors import DivergedError
+from hale.evaluation.metrics import RankingMetrics
+from hale.evaluation.ranking import rank_batch
 from hale.losses.base import Loss
-from hale.metrics import RankingMetrics
 from hale.models.base import QueryModel
 from hale.queries import QueryBatch
-from hale.ranking import rank_batch
 from hale.scores import ScoreMatrix
 
 

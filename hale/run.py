@@ -102,7 +102,7 @@ def run(cfg: DictConfig) -> float:
     from hale.errors import HaleError
     from hale.losses.base import require_compatible
     from hale.module import LinkPrediction
-    from hale.results import read_result
+    from hale.records.results import read_result
     from hale.training import IDENTITY_KEYS, Run, train
 
     _quieten()

@@ -14,7 +14,7 @@ from hale.errors import HaleError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hale.runs import RunFolder
+    from hale.records.runs import RunFolder
 
 METRICS = ("test/mrr", "test/hits@10", "train_seconds")
 """Columns of the summary beside the monitored metric."""
@@ -35,7 +35,7 @@ class SweepSummary(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Keep the line that a failed job ended with, which Hydra shows of the first one only."""
-        from hale.runs import ERROR_FILE
+        from hale.records.runs import ERROR_FILE
 
         path = Path(config.hydra.runtime.output_dir) / ERROR_FILE
         try:
@@ -68,7 +68,7 @@ def print_summary(folder: Path, monitor: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from hale.runs import find_runs
+    from hale.records.runs import find_runs
 
     console = Console()
     try:
@@ -98,7 +98,7 @@ def summary_table(finished: "list[RunFolder]", folder: Path, monitor: str) -> "T
     from rich.table import Table
     from rich.text import Text
 
-    from hale.runs import varying
+    from hale.records.runs import varying
 
     names = varying(finished)
     last = [name.rsplit(".", 1)[-1] for name in names]

@@ -24,14 +24,13 @@ from torch.nn import functional as F
 from hale.activations import Activation, Identity
 from hale.comparators import NegativeDot
 from hale.errors import HaleError
-from hale.evaluation import evaluate
+from hale.evaluation.metrics import RankingMetrics, evaluate
+from hale.evaluation.ranking import rank_batch, top_k
 from hale.graphs.kg import KnowledgeGraph, reciprocal
-from hale.metrics import RankingMetrics
-from hale.model_folder import read_model
 from hale.models.base import QueryModel
 from hale.names import resolve
 from hale.queries import Known, QueryBatch, QueryIndex
-from hale.ranking import rank_batch, top_k
+from hale.records.model_folder import read_model
 from hale.scores import ScoreMatrix
 
 QUERIES_AT_ONCE = 256
@@ -139,8 +138,8 @@ class TrainedModel:
     def plausibility(self, triple_T3: Tensor) -> Tensor:
         """``plausibility_T`` of int64 triples: minus the mean distance, as a tail and as a head.
 
-        What a threshold tells true triples from false ones by (:mod:`hale.classification`): no
-        activation has flattened it.
+        What a threshold tells true triples from false ones by
+        (:mod:`hale.evaluation.classification`): no activation has flattened it.
         """
         query_T3 = reciprocal(triple_T3, self.graph.num_relations)
         distances = [
@@ -153,7 +152,7 @@ class TrainedModel:
         """Filtered realistic ranks of triples, ``rank_T2``: of the tail, and of the head.
 
         1 is the best; a tie with one rival costs 1/2. The known answers of all splits are no
-        rivals (:mod:`hale.ranking`).
+        rivals (:mod:`hale.evaluation.ranking`).
 
         Raises:
             HaleError: an unknown name.

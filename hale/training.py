@@ -13,18 +13,17 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
-from hale.baselines import popularity_scores, popularity_table
 from hale.budget import WallClockBudget
 from hale.data import QueryDataModule
 from hale.errors import HaleError
-from hale.evaluation import evaluate
-from hale.metrics import RankingMetrics
-from hale.model_folder import write_model
+from hale.evaluation.baselines import popularity_scores, popularity_table
+from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.module import LinkPrediction
 from hale.progress import BudgetBar
 from hale.queries import QueryBatch
 from hale.recording import Curve
-from hale.results import provenance, result_table, write_result
+from hale.records.model_folder import write_model
+from hale.records.results import provenance, result_table, write_result
 from hale.scores import ScoreMatrix
 
 IDENTITY_KEYS = ("model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed")

@@ -13,8 +13,7 @@ from benchmarks.measure import interleaved, random_graph, ratio, write_json
 from benchmarks.race import record_path
 from benchmarks.race_report import seconds_to, write_report
 from hale.data import QueryDataModule
-from hale.evaluation import evaluate
-from hale.metrics import RankingMetrics
+from hale.evaluation.metrics import RankingMetrics, evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("kernel", "step", "epoch", "ranking", "loading")

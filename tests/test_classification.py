@@ -9,8 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hale
-from hale.classification import best_threshold, classification_metrics, classify, fit_thresholds
 from hale.cli import run_command
+from hale.evaluation.classification import (
+    best_threshold,
+    classification_metrics,
+    classify,
+    fit_thresholds,
+)
 
 SCORED = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=9)
 

@@ -18,8 +18,8 @@ import hale
 from hale.cli import COMMANDS, run_command
 from hale.commands import output
 from hale.graphs.kg import KnowledgeGraph
-from hale.model_folder import write_model
 from hale.models.transe import TransE
+from hale.records.model_folder import write_model
 
 ROOT = Path(__file__).resolve().parent.parent
 HALE = [sys.executable, "-m", "hale"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hale.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
-from hale.geometry import exp0, log0, mobius_add, project_to_ball
+from hale.models.geometry import exp0, log0, mobius_add, project_to_ball
 
 few = settings(deadline=None, max_examples=25)
 vectors = st.lists(st.floats(-2, 2), min_size=3, max_size=3)

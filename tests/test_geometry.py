@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hale.geometry import (
+from hale.models.geometry import (
     complex_modulus,
     complex_multiply,
     exp0,
@@ -20,7 +20,7 @@ from hale.geometry import (
     mobius_add,
     project_to_ball,
 )
-from hale.regularizers import f2, n3
+from hale.models.regularizers import f2, n3
 
 few = settings(deadline=None, max_examples=25)
 numbers = st.floats(-2, 2, allow_nan=False)

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hale.activations import Identity
-from hale.baselines import popularity_scores, popularity_table
 from hale.comparators import SquaredEuclidean
-from hale.metrics import RankingMetrics
+from hale.evaluation.baselines import popularity_scores, popularity_table
+from hale.evaluation.metrics import RankingMetrics
+from hale.evaluation.ranking import Ranks, filtered_ranks, rank_batch
 from hale.queries import Known, QueryBatch, QueryIndex
-from hale.ranking import Ranks, filtered_ranks, rank_batch
 from hale.scores import ScoreMatrix
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import hale
 from hale.errors import HaleError
-from hale.model_folder import ModelFolderError
+from hale.records.model_folder import ModelFolderError
 
 
 @pytest.fixture

@@ -25,14 +25,13 @@ from test_entity_logsumexp import (
 from hale.activations import Halin, Hanon, Identity, Temperature, XExp
 from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.data import QueryDataModule
-from hale.evaluation import evaluate
+from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.family import family
 from hale.kernels import compile as compiling
 from hale.kernels import native
 from hale.kernels.compile import CompileError, find_compiler, shared_library
 from hale.kernels.native import native_entity_logsumexp
 from hale.losses.query_sampling import QuerySampling
-from hale.metrics import RankingMetrics
 from hale.models.rotl import RotL
 from hale.module import LinkPrediction
 from hale.queries import Known

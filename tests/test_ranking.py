@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import rank_by_hand
 
-from hale import ranking
 from hale.activations import Artanh, Hanon, Identity, Temperature, XExp
 from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.errors import DivergedError
+from hale.evaluation import ranking
+from hale.evaluation.ranking import filtered_ranks, rank_batch
 from hale.queries import Known, QueryBatch, QueryIndex
-from hale.ranking import filtered_ranks, rank_batch
 from hale.scores import ScoreMatrix
 
 NOTHING = Known.of_pairs(*torch.empty(2, 0, dtype=torch.long), 7)

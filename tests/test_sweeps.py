@@ -12,8 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from hale.errors import HaleError
+from hale.records.runs import RunFolder, find_runs, varying
 from hale.run import config_dir
-from hale.runs import RunFolder, find_runs, varying
 from hale.sweeps import require_own_machine, summary_table
 
 TINY = ["debug=smoke", "threads=1", "data.batch_size=4096", "budget.steps=2", "test=false"]

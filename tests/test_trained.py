@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import hale
-from hale import ranking
 from hale.activations import Hanon, Identity
 from hale.comparators import NegativeDot, SquaredEuclidean
 from hale.errors import DivergedError, HaleError
+from hale.evaluation import ranking
+from hale.evaluation.ranking import top_k
 from hale.files import write_folder_atomically
-from hale.model_folder import write_model
 from hale.names import resolve, shown
 from hale.queries import Known
-from hale.ranking import top_k
+from hale.records.model_folder import write_model
 from hale.scores import ScoreMatrix
 from hale.trained import QUERIES_AT_ONCE, TrainedModel
 

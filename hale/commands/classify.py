@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hale.classification import classification_metrics, classify, fit_thresholds
 from hale.commands.output import Row, write_rows
 from hale.errors import HaleError
+from hale.evaluation.classification import classification_metrics, classify, fit_thresholds
 from hale.graphs.benchmarks import hard_negatives
 from hale.graphs.tsv import read_triples
 from hale.trained import TrainedModel, load

@@ -8,7 +8,7 @@ from typing import Any
 
 from hale.commands.output import Row, write_rows
 from hale.errors import HaleError
-from hale.runs import RunFolder, find_runs, varying
+from hale.records.runs import RunFolder, find_runs, varying
 
 CHOICES = ("model", "loss", "activation", "dataset", "seed")
 METRICS = ("valid/mrr", "test/mrr", "test/hits@1", "test/hits@10", "train_seconds", "parameters")

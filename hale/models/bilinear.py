@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from hale.comparators import Comparator, NegativeDot
-from hale.geometry import complex_modulus, complex_multiply
 from hale.lookup import rows
 from hale.models.base import QueryModel, require_even, require_weight
-from hale.regularizers import f2, n3
+from hale.models.geometry import complex_modulus, complex_multiply
+from hale.models.regularizers import f2, n3
 
 
 class RESCAL(QueryModel):

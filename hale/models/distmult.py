@@ -8,7 +8,12 @@ from hale.models.base import QueryModel
 
 
 class DistMult(QueryModel):
-    """Phi(e, r) = e * r, elementwise (Eq. 11); r starts near 1."""
+    """Phi(e, r) = e * r, elementwise (Eq. 11).
+
+    r starts near 1 or -1 in each coordinate, at random: a reflection. Near 1 alone, every entity
+    would start as the nearest to its own queries, and would stay so where r^2 = 1, in symmetric
+    relations.
+    """
 
     def __init__(
         self,
@@ -19,7 +24,8 @@ class DistMult(QueryModel):
         init_std: float | None = None,
     ) -> None:
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        self.factor = nn.Parameter(1 + 0.1 * torch.randn(num_relations, dim))
+        sign = torch.randn(num_relations, dim).sign()
+        self.factor = nn.Parameter(sign + 0.1 * torch.randn(num_relations, dim))
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Stretch each coordinate."""

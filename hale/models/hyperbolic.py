@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from hale.comparators import Comparator, Poincare
-from hale.geometry import exp0, givens_reflect, givens_rotate, mobius_add
 from hale.lookup import rows
 from hale.models.base import QueryModel, random_angles, require_even
+from hale.models.geometry import exp0, givens_reflect, givens_rotate, mobius_add
 
 MIN_CURVATURE = 1e-6
 """Flatter balls are numerically Euclidean, and divide by numbers near 0."""

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from hale.geometry import circle, complex_multiply
 from hale.lookup import rows
 from hale.models.base import QueryModel, random_angles, require_even
+from hale.models.geometry import circle, complex_multiply
 
 
 class RotatE(QueryModel):

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from hale.geometry import circle, complex_multiply
 from hale.models.base import QueryModel, random_angles, require_even
+from hale.models.geometry import circle, complex_multiply
 
 
 class RotE(QueryModel):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hale.geometry import circle, complex_multiply, flexible_add
 from hale.models.base import SOFTPLUS_ONE, QueryModel, random_angles, require_even
+from hale.models.geometry import circle, complex_multiply, flexible_add
 
 
 class RotL(QueryModel):

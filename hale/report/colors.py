@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hale.records.runs import RunFolder
 from hale.report.charts import DASHES
-from hale.runs import RunFolder
 
 PALETTE = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8a5cd1", "#6b6b6b",
@@ -35,7 +35,7 @@ def choose_look(runs: Sequence[RunFolder], names: Sequence[str], monitor: str) -
 
     Args:
         runs: finished ones.
-        names: settings that vary (:func:`hale.runs.varying`).
+        names: settings that vary (:func:`hale.records.runs.varying`).
         monitor: the metric that says which is best.
     """
     ordered = sorted(names, key=lambda n: FIRST.index(n) if n in FIRST else len(FIRST))

@@ -13,10 +13,10 @@ from pathlib import Path
 from hale.errors import HaleError
 from hale.files import write_atomically
 from hale.names import shown
+from hale.records.runs import RunFolder, find_runs, varying
 from hale.report.charts import Line, line_chart
 from hale.report.colors import Look, choose_look
 from hale.report.tables import details, label, missing, path, table, text
-from hale.runs import RunFolder, find_runs, varying
 
 HERE = Path(__file__).parent
 CURVES = {"valid/mrr": "MRR on valid", "valid/hits@10": "Hits@10 on valid"}

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hale.names import shown
+from hale.records.runs import RunFolder
 from hale.report.colors import Look
-from hale.runs import RunFolder
 
 COLUMNS = (
     "valid/mrr", "test/mrr", "test/hits@1", "test/hits@3", "test/hits@10", "train_seconds",

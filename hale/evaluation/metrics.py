@@ -1,12 +1,15 @@
 """Link-prediction metrics as sums per relation, so any split into batches or devices agrees."""
 
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from hale.ranking import Ranks
+from hale.evaluation.ranking import Ranks, rank_batch
+from hale.queries import QueryBatch
+from hale.scores import ScoreMatrix
 
 HITS_AT = (1, 3, 10)
 
@@ -112,3 +115,15 @@ def _means(total: Tensor) -> dict[str, Tensor]:
         "amri": 1 - (mr - 1) / (expected - 1),
         "tie_gap": tie_gap,
     }
+
+
+@torch.inference_mode()
+def evaluate(
+    score: Callable[[QueryBatch], ScoreMatrix],
+    batches: Iterable[QueryBatch],
+    metrics: RankingMetrics,
+) -> dict[str, float]:
+    """Rank every batch by ``score`` into ``metrics``, outside a Trainer; return their values."""
+    for batch in batches:
+        metrics.update(rank_batch(score(batch), batch), batch.relation_B)
+    return {name: float(value) for name, value in metrics.compute().items()}

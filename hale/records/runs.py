@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from hale.errors import HaleError
-from hale.results import RESULT_FILE, read_result
+from hale.records.results import RESULT_FILE, read_result
 
 ERROR_FILE = "error.txt"
 """The line that a failed job ended with."""

@@ -36,7 +36,7 @@ from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.tsv import SPLITS
 from hale.models.base import QueryModel
 from hale.names import shown
-from hale.results import RESULT_FILE, write_result
+from hale.records.results import RESULT_FILE, write_result
 
 FORMAT = 1
 CONFIG, TENSORS, NAMES, TRIPLES = (

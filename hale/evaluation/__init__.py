@@ -1,0 +1,1 @@
+"""Ranks, the metrics over them, what a model must beat, and triple classification."""
