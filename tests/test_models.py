@@ -18,6 +18,7 @@ from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel
 from hale.models.bilinear import RESCAL, ComplEx, DistMultDot
 from hale.models.conve import ConvE
+from hale.models.distmult import DistMult
 from hale.models.hyperbolic import AttH, MuRP, RefH, RotH
 from hale.models.rot2l import Rot2L
 from hale.models.rotl import RotL
@@ -202,6 +203,15 @@ def test_hyperbolic_queries_stay_in_the_ball_in_float32(name: str, size: float, 
     score_BE.mean().backward()
     for parameter in model.parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+def test_distmult_starts_away_from_its_own_entities() -> None:
+    torch.manual_seed(0)
+    model = DistMult(num_entities=300, num_relations=40, dim=32)
+    entity_B, relation_B = torch.arange(300), torch.arange(300) % 40
+    scores = model.scores(entity_B, relation_B, Identity()).at(torch.arange(300).expand(300, -1))
+    own_B = scores.argmax(1) == entity_B
+    assert own_B.float().mean() < 0.05  # all of them, were relations near 1
 
 
 def test_rot2l_has_fewer_parameters_than_rotl_twice() -> None:

@@ -108,6 +108,12 @@ def random_angles(rows: int, columns: int) -> nn.Parameter:
     return nn.Parameter((torch.rand(rows, columns) * 2 - 1) * torch.pi)
 
 
+def random_signs(rows: int, columns: int) -> nn.Parameter:
+    """A (rows, columns) parameter of factors near 1 or -1 at random, which make a reflection."""
+    sign = torch.randn(rows, columns).sign()
+    return nn.Parameter(sign + 0.1 * torch.randn(rows, columns))
+
+
 def require_even(dim: int, model: str) -> None:
     """Raise ValueError unless ``dim`` splits into planes."""
     if dim % 2:

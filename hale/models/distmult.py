@@ -1,10 +1,9 @@
 """DistMult (Yang et al., ICLR 2015) with squared Euclidean distance, as in HaLE section 3.3."""
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hale.lookup import rows
-from hale.models.base import QueryModel
+from hale.models.base import QueryModel, random_signs
 
 
 class DistMult(QueryModel):
@@ -24,8 +23,7 @@ class DistMult(QueryModel):
         init_std: float | None = None,
     ) -> None:
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        sign = torch.randn(num_relations, dim).sign()
-        self.factor = nn.Parameter(sign + 0.1 * torch.randn(num_relations, dim))
+        self.factor = random_signs(num_relations, dim)
 
     def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
         """Stretch each coordinate."""

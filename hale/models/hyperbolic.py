@@ -13,11 +13,11 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hale.comparators import Comparator, Poincare
 from hale.lookup import rows
-from hale.models.base import QueryModel, random_angles, require_even
+from hale.models.base import QueryModel, random_angles, random_signs, require_even
 from hale.models.geometry import exp0, givens_reflect, givens_rotate, mobius_add
 
 MIN_CURVATURE = 1e-6
@@ -70,6 +70,8 @@ class HyperbolicModel(QueryModel):
 class MuRP(HyperbolicModel):
     """Stretch each coordinate (Balazevic et al., NeurIPS 2019); the curvature is 1 by default.
 
+    Factors start with random signs, as the authors' do (uniform on [-1, 1]) and DistMult's here.
+
     MuRP translates the candidate, ``d(exp_0(R e), e' (+) r')``. As every model here is a query
     vector, the query is translated instead; in Euclidean space that is the same up to the sign of
     r', in the ball up to a rotation besides, since Moebius addition does not commute.
@@ -84,7 +86,7 @@ class MuRP(HyperbolicModel):
         init_std: float | None = None,
     ) -> None:
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        self.factor = nn.Parameter(1 + 0.1 * torch.randn(num_relations, dim))
+        self.factor = random_signs(num_relations, dim)
 
     def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Stretch."""
