@@ -297,6 +297,15 @@ def test_every_choice_composes_and_steps(model: str) -> None:
             assert not torch.equal(before, built.entity), (activation_name, loss_name)
 
 
+def test_recipes_set_an_optimizer_only_by_its_name() -> None:
+    """A rate that was tuned for Adam must not reach Adagrad."""
+    recipes = {path: OmegaConf.load(path) for path in (CONF / "recipe").rglob("*.yaml")}
+    assert recipes
+    assert {path.parent.name for path, found in recipes.items() if "optimizer" in found} == {
+        "optimizer"
+    }
+
+
 def test_incompatible_choices_are_named_with_a_way_out() -> None:
     with pytest.raises(HaleError, match=r"where XExp is not defined: choose activation=identity"):
         require_compatible(NegativeDot(), choose("activation", "xexp"), choose("loss", "all_neg"))

@@ -60,6 +60,11 @@ def test_default_run_leaves_a_whole_folder(tmp_path):
     assert {"hardware", "versions", "commit", "date", "train_seconds", "total_seconds"} <= set(
         record
     )
+    if (ROOT / ".git").exists():
+        head = subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True
+        )
+        assert record["commit"].removesuffix("+") == head.stdout.strip()
     for name in (
         "curve.csv",
         "checkpoints/best.ckpt",

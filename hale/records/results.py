@@ -77,7 +77,7 @@ def _cpu_name() -> str:
 
 def _commit() -> str | None:
     """The commit of the checkout that hale is imported from, ``+`` where it has changes."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
