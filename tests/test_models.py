@@ -302,8 +302,8 @@ def test_recipes_set_an_optimizer_only_by_its_name() -> None:
     recipes = {path: OmegaConf.load(path) for path in (CONF / "recipe").rglob("*.yaml")}
     assert recipes
     assert {path.parent.name for path, found in recipes.items() if "optimizer" in found} == {
-        "optimizer"
-    }
+        "optimizer", "model_optimizer"
+    }  # fmt: skip
 
 
 def test_incompatible_choices_are_named_with_a_way_out() -> None:
