@@ -16,6 +16,7 @@ from torch import Tensor
 from hale.activations import Identity
 from hale.comparators import Comparator, NegativeDot, SquaredEuclidean
 from hale.graphs.kg import KnowledgeGraph
+from hale.lookup import Table
 from hale.models.geometry import complex_multiply
 from hale.queries import QueryBatch
 from hale.scores import ScoreMatrix
@@ -54,7 +55,7 @@ def scorer(model: ERModel) -> Callable[[QueryBatch], ScoreMatrix]:
     def score(batch: QueryBatch) -> ScoreMatrix:
         query_BD = combine(entity_ED[batch.entity_B], relation_RD[batch.relation_B])
         ones_B = torch.ones(len(batch))
-        return ScoreMatrix(query_BD, ones_B, entity_ED, comparator, Identity())
+        return ScoreMatrix(query_BD, ones_B, Table(entity_ED), comparator, Identity())
 
     return score
 

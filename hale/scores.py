@@ -8,7 +8,7 @@ from torch import Tensor
 from hale.activations import Activation
 from hale.comparators import Comparator
 from hale.kernels.entity_logsumexp import entity_logsumexp
-from hale.lookup import rows
+from hale.lookup import Table
 from hale.queries import Known
 
 
@@ -22,7 +22,7 @@ class ScoreMatrix:
 
     query_BD: Tensor
     scale_B: Tensor
-    entity_ED: Tensor
+    entity: Table
     comparator: Comparator
     activation: Activation
 
@@ -30,16 +30,21 @@ class ScoreMatrix:
         """B."""
         return len(self.query_BD)
 
+    @property
+    def entity_ED(self) -> Tensor:
+        """The vectors that queries are compared with."""
+        return self.entity.tensor
+
     def first(self, rows: int) -> "ScoreMatrix":
         """The matrix of the first ``rows`` queries."""
         return ScoreMatrix(
-            self.query_BD[:rows], self.scale_B[:rows], self.entity_ED, self.comparator,
+            self.query_BD[:rows], self.scale_B[:rows], self.entity, self.comparator,
             self.activation,
         )  # fmt: skip
 
     def at(self, entity_BK: Tensor) -> Tensor:
         """Scores of chosen entities, ``score_BK``; differentiable."""
-        entity_BKD = rows(self.entity_ED, entity_BK)
+        entity_BKD = self.entity.rows(entity_BK)
         if entity_BK.numel() < len(self.entity_ED):
             dot_BK = torch.linalg.vecdot(self.query_BD[:, None], entity_BKD)
             entity_sq_BK = torch.linalg.vecdot(entity_BKD, entity_BKD)
@@ -53,5 +58,6 @@ class ScoreMatrix:
     def logsumexp(self, known: Known | None = None) -> Tensor:
         """LogSumExp of each row over all entities but its known ones, ``lse_B``; differentiable."""
         return entity_logsumexp(
-            self.query_BD, self.scale_B, self.entity_ED, self.comparator, self.activation, known
-        )
+            self.query_BD, self.scale_B, self.entity.whole(), self.comparator, self.activation,
+            known,
+        )  # fmt: skip

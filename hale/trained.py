@@ -27,6 +27,7 @@ from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.ranking import rank_batch, top_k
 from hale.graphs.kg import KnowledgeGraph, reciprocal
+from hale.lookup import Table
 from hale.models.base import QueryModel
 from hale.names import resolve
 from hale.queries import Known, QueryBatch, QueryIndex
@@ -188,7 +189,7 @@ class TrainedModel:
         at = torch.tensor([resolve("entity", self.graph.entity_id, entity)], device=self._device)
         unit_ED = F.normalize(self.model.entity.detach(), dim=1)
         one_B = unit_ED.new_ones(1)
-        scores = ScoreMatrix(unit_ED[at], one_B, unit_ED, NegativeDot(), Identity())
+        scores = ScoreMatrix(unit_ED[at], one_B, Table(unit_ED), NegativeDot(), Identity())
         near_1K = top_k(scores, k, Known.of_pairs(torch.zeros_like(at), at, 1))
         cosines = scores.at(near_1K.clamp(min=0))[0].tolist()
         return [

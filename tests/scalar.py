@@ -150,9 +150,10 @@ def murp(p: Parameters, e: int, r: int) -> Vector:
 
 
 def roth(p: Parameters, e: int, r: int) -> Vector:
-    """Rotates in the ball, as the paper has it, not in the tangent space."""
+    """As the authors' code has it: translates before it rotates, too."""
     c = relation_scale(p, r)
-    rotated = rotate(p["angle"][r], exp0(p["entity"][e], c))
+    shifted = mobius_add(exp0(p["entity"][e], c), exp0(p["first_translation"][r], c), c)
+    rotated = rotate(p["angle"][r], shifted)
     return mobius_add(rotated, exp0(p["translation"][r], c), c)
 
 

@@ -84,7 +84,7 @@ def test_plausibility_is_minus_the_mean_of_both_distances(trained_folder, graph)
         total = 0.0
         for e, relation, answer in ((h, r, t), (t, r + graph.num_relations, h)):
             at = torch.tensor([e]), torch.tensor([relation])
-            query_D = trained.model.query(*at).detach()[0]
+            query_D = trained.model.query(entity_ED[at[0]], at[1]).detach()[0]
             total += float(
                 trained.model.scale(at[1]) * (query_D - entity_ED[answer]).square().sum()
             )

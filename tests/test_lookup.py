@@ -1,10 +1,12 @@
 """Rows of a table: values and gradients of PyTorch's embedding, on the way that is faster."""
 
+from itertools import permutations
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from hale.lookup import rows
+from hale.lookup import Table, rows
 
 
 @pytest.mark.parametrize("shape", [(0,), (7,), (5, 3), (2, 0, 4)])
@@ -40,3 +42,63 @@ def test_gradient_sums_repeated_rows_the_same_way_each_time():
 def test_refuses_an_id_that_is_no_row(outside):
     with pytest.raises(IndexError):
         rows(torch.zeros(6, 4), torch.tensor([0, outside]))
+
+
+@pytest.mark.parametrize("order", list(permutations(["heads", "targets", "whole"])))
+@pytest.mark.parametrize("used", [{"heads", "targets", "whole"}, {"heads"}, {"targets", "whole"}])
+def test_reads_of_a_table_in_any_order_have_the_gradient_of_indexing(order, used):
+    generator = torch.Generator().manual_seed(0)
+    index = {"heads": torch.tensor([3, 3, 0]), "targets": torch.tensor([[1], [3], [5]])}
+    value_RX = torch.rand(6, 4, generator=generator, dtype=torch.float64)
+    weight = {
+        name: torch.rand(*at.shape, 4, generator=generator, dtype=torch.float64)
+        for name, at in (index | {"whole": value_RX[:, 0]}).items()
+    }
+    mine_RX, plain_RX = (value_RX.clone().requires_grad_() for _ in range(2))
+    table = Table(mine_RX)
+    read = {name: table.whole() if name == "whole" else table.rows(index[name]) for name in order}
+    expected = {name: plain_RX if name == "whole" else plain_RX[index[name]] for name in order}
+    for name in order:
+        assert read[name].equal(expected[name])
+    for found in (read, expected):
+        sum(
+            (weight[name] * found[name].square()).sum() for name in order if name in used
+        ).backward()
+    torch.testing.assert_close(mine_RX.grad, plain_RX.grad)
+
+
+def test_reads_of_a_table_share_one_gradient():
+    class Whole(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, table_RX):
+            return table_RX.sum()
+
+        @staticmethod
+        def backward(ctx, upstream):
+            gradient_RX = upstream.new_ones(6, 4)
+            made.append(gradient_RX.data_ptr())
+            return gradient_RX
+
+    made = []
+    table_RX = torch.zeros(6, 4, requires_grad=True)
+    table = Table(table_RX)
+    read = table.rows(torch.tensor([0, 2])).sum() + table.rows(torch.tensor([2])).sum()
+    (read + Whole.apply(table.whole())).backward()
+    assert made == [table_RX.grad.data_ptr()]
+    assert table_RX.grad[:, 0].tolist() == [2, 1, 3, 1, 1, 1]
+
+
+def test_a_table_without_a_gradient_is_read_as_it_is():
+    table_RX = torch.arange(24.0).view(6, 4)
+    assert Table(table_RX).rows(torch.tensor([[5]])).tolist() == [[table_RX[5].tolist()]]
+    with torch.no_grad():
+        table = Table(table_RX.requires_grad_())
+        table.rows(torch.tensor([1]))
+    assert table.whole() is table_RX
+    assert len(table) == 6
+
+
+@pytest.mark.parametrize("outside", [-1, 6])
+def test_a_table_refuses_an_id_that_is_no_row(outside):
+    with pytest.raises(IndexError):
+        Table(torch.zeros(6, 4, requires_grad=True)).rows(torch.tensor([0, outside]))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hale.activations import Hanon, Identity
 from hale.comparators import NegativeDot, SquaredEuclidean
+from hale.lookup import Table
 from hale.losses.adv_neg import AdvNeg
 from hale.losses.base import Loss
 from hale.losses.contrastive import Contrastive
@@ -61,7 +62,7 @@ def matrix(score_BE: Tensor) -> ScoreMatrix:
     """A score matrix with these very scores: dot products with unit vectors."""
     count = score_BE.shape[1]
     return ScoreMatrix(
-        score_BE, score_BE.new_ones(len(score_BE)), torch.eye(count, dtype=score_BE.dtype),
+        score_BE, score_BE.new_ones(len(score_BE)), Table(torch.eye(count, dtype=score_BE.dtype)),
         NegativeDot(), Identity(),
     )  # fmt: skip
 
@@ -135,7 +136,7 @@ def test_gradcheck(loss: Loss) -> None:
     entity_ED = torch.randn(3, 4, generator=generator, dtype=torch.float64).requires_grad_()
     scale_B = torch.tensor([0.7, 1.3], dtype=torch.float64).requires_grad_()
     if isinstance(loss, AdvNeg):  # its weights are constants by definition
-        scores = ScoreMatrix(query_BD, scale_B, entity_ED, SquaredEuclidean(), Hanon())
+        scores = ScoreMatrix(query_BD, scale_B, Table(entity_ED), SquaredEuclidean(), Hanon())
         negative_BK = scores.at(torch.tensor(SAMPLED))
         known_BK = batch.is_answer(torch.tensor(SAMPLED))
         weight_BK = (0.7 * negative_BK.detach()).masked_fill(known_BK, -math.inf).softmax(1)
@@ -154,7 +155,7 @@ def test_gradcheck(loss: Loss) -> None:
         return
 
     def total(query_BD: Tensor, scale_B: Tensor, entity_ED: Tensor) -> Tensor:
-        scores = ScoreMatrix(query_BD, scale_B, entity_ED, SquaredEuclidean(), Hanon())
+        scores = ScoreMatrix(query_BD, scale_B, Table(entity_ED), SquaredEuclidean(), Hanon())
         return loss(scores, batch)["loss"]
 
     assert torch.autograd.gradcheck(total, (query_BD, scale_B, entity_ED))
@@ -180,7 +181,9 @@ def test_a_few_steps_separate_positives_from_negatives(loss: Loss) -> None:
 
     def gap() -> Tensor:
         """Score of the answer above the mean of what never answers."""
-        scores = ScoreMatrix(query_BD, torch.ones(2), entity_ED, SquaredEuclidean(), Identity())
+        scores = ScoreMatrix(
+            query_BD, torch.ones(2), Table(entity_ED), SquaredEuclidean(), Identity()
+        )
         score_BE = scores.at(torch.arange(3).expand(2, 3)).detach()
         return torch.stack(
             (score_BE[0, 0] - score_BE[0, 1], score_BE[1, 1] - score_BE[1, [0, 2]].mean())
@@ -190,7 +193,9 @@ def test_a_few_steps_separate_positives_from_negatives(loss: Loss) -> None:
     optimizer = torch.optim.Adam([query_BD, entity_ED], lr=0.1)
     for _ in range(10):
         optimizer.zero_grad()
-        scores = ScoreMatrix(query_BD, torch.ones(2), entity_ED, SquaredEuclidean(), Identity())
+        scores = ScoreMatrix(
+            query_BD, torch.ones(2), Table(entity_ED), SquaredEuclidean(), Identity()
+        )
         loss(scores, batch)["loss"].backward()
         optimizer.step()
     assert (gap() > before).all()
@@ -254,7 +259,7 @@ def test_non_neg_keeps_entities_off_the_centre() -> None:
     for _ in range(100):
         optimizer.zero_grad()
         scores = ScoreMatrix(
-            torch.zeros(2, 3), torch.ones(2), entity_ED, SquaredEuclidean(), Identity()
+            torch.zeros(2, 3), torch.ones(2), Table(entity_ED), SquaredEuclidean(), Identity()
         )
         NonNeg(radius=2.0)(scores, fixed_batch())["regularization"].backward()
         optimizer.step()

@@ -12,6 +12,7 @@ from hale.comparators import SquaredEuclidean
 from hale.evaluation.baselines import popularity_scores, popularity_table
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.ranking import Ranks, filtered_ranks, rank_batch
+from hale.lookup import Table
 from hale.queries import Known, QueryBatch, QueryIndex
 from hale.scores import ScoreMatrix
 
@@ -89,7 +90,9 @@ def test_perfect_ranks_are_one_everywhere():
 def test_the_adjusted_index_of_a_random_scorer_is_near_zero():
     generator = torch.Generator().manual_seed(5)
     query_BD, entity_ED = (torch.randn(n, 8, generator=generator) for n in (4000, 300))
-    scores = ScoreMatrix(query_BD, torch.ones(4000), entity_ED, SquaredEuclidean(), Identity())
+    scores = ScoreMatrix(
+        query_BD, torch.ones(4000), Table(entity_ED), SquaredEuclidean(), Identity()
+    )
     target_B = torch.randint(300, (4000,), generator=generator)
     rival_B = torch.randint(300, (4000,), generator=generator)
     known = Known.of_pairs(torch.arange(4000), rival_B, 4000)

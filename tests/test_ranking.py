@@ -12,6 +12,7 @@ from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.errors import DivergedError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import filtered_ranks, rank_batch
+from hale.lookup import Table
 from hale.queries import Known, QueryBatch, QueryIndex
 from hale.scores import ScoreMatrix
 
@@ -22,7 +23,7 @@ def score_matrix(query_BD, entity_ED, comparator=None, scale_B=None, activation=
     return ScoreMatrix(
         query_BD,
         query_BD.new_ones(len(query_BD)) if scale_B is None else scale_B,
-        entity_ED,
+        Table(entity_ED),
         SquaredEuclidean() if comparator is None else comparator,
         Identity() if activation is None else activation,
     )

@@ -21,6 +21,7 @@ from hale.errors import DivergedError, HaleError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import top_k
 from hale.files import write_folder_atomically
+from hale.lookup import Table
 from hale.names import resolve, shown
 from hale.queries import Known
 from hale.records.model_folder import write_model
@@ -205,8 +206,8 @@ def test_names_are_shown_on_one_line_of_a_terminal():
 def test_top_k_is_sorting(seed, k, chunk, comparator):
     draw = torch.Generator().manual_seed(seed)
     query_BD, entity_ED = (torch.randn(n, 3, generator=draw) for n in (7, 9))
-    scores = ScoreMatrix(query_BD, torch.rand(7, generator=draw) + 0.5, entity_ED, comparator,
-                         Identity())  # fmt: skip
+    scale_B = torch.rand(7, generator=draw) + 0.5
+    scores = ScoreMatrix(query_BD, scale_B, Table(entity_ED), comparator, Identity())
     known_BE = torch.rand(7, 9, generator=draw) < 0.5
     known_BE[0] = True
     score_BE = scores.at(torch.arange(9).expand(7, 9)).double()
@@ -226,7 +227,9 @@ def test_top_k_is_sorting(seed, k, chunk, comparator):
 def test_top_k_refuses_what_has_no_order():
     entity_ED = torch.eye(3)
     entity_ED[1, 1] = torch.nan
-    scores = ScoreMatrix(torch.ones(1, 3), torch.ones(1), entity_ED, NegativeDot(), Identity())
+    scores = ScoreMatrix(
+        torch.ones(1, 3), torch.ones(1), Table(entity_ED), NegativeDot(), Identity()
+    )
     with pytest.raises(DivergedError):
         top_k(scores, 1)
 

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from hale.activations import Identity
 from hale.comparators import NegativeDot
+from hale.lookup import Table
 from hale.scores import ScoreMatrix
 
 
@@ -33,4 +34,4 @@ def popularity_scores(count_ER: Tensor, relation_B: Tensor) -> ScoreMatrix:
     """
     query_BR = F.one_hot(relation_B, count_ER.shape[1]).to(count_ER)
     scale_B = torch.ones_like(query_BR[:, 0])
-    return ScoreMatrix(query_BR, scale_B, count_ER, NegativeDot(), Identity())
+    return ScoreMatrix(query_BR, scale_B, Table(count_ER), NegativeDot(), Identity())

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hale.activations import Activation
 from hale.comparators import Comparator, SquaredEuclidean
-from hale.lookup import rows
+from hale.lookup import Table, rows
 from hale.scores import ScoreMatrix
 
 SOFTPLUS_ONE = 0.5413248546129181
@@ -59,14 +59,9 @@ class QueryModel(nn.Module, ABC):
         """E."""
         return self.entity.shape[0]
 
-    @property
-    def candidates_ED(self) -> Tensor:
-        """The vectors that queries are compared with."""
-        return self.entity
-
-    def entity_at(self, entity_B: Tensor) -> Tensor:
-        """Rows of the entity table: the one place where it is read by id."""
-        return rows(self.entity, entity_B)
+    def candidates(self, entity: Table) -> Table:
+        """The vectors that queries are compared with: those of the entities."""
+        return entity
 
     def relation_at(self, relation_B: Tensor, *table_RX: Tensor) -> tuple[Tensor, ...]:
         """Rows of several relation tables by one lookup, whose cost is in the number of lookups.
@@ -84,8 +79,8 @@ class QueryModel(nn.Module, ABC):
         return rows(F.softplus(self.raw_scale)[:, None], relation_B).squeeze(1)
 
     @abstractmethod
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
-        """The query vectors Phi(e, r), ``query_BD``."""
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        """The query vectors Phi(e, r) of entity vectors and relation ids, ``query_BD``."""
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """The weighted regularisation of a batch's triples, a scalar added to the loss, if any."""
@@ -93,10 +88,11 @@ class QueryModel(nn.Module, ABC):
 
     def scores(self, entity_B: Tensor, relation_B: Tensor, activation: Activation) -> ScoreMatrix:
         """The scores of queries against all entities."""
+        entity = Table(self.entity)
+        query_BD = self.query(entity.rows(entity_B), relation_B)
         return ScoreMatrix(
-            self.query(entity_B, relation_B), self.scale(relation_B), self.candidates_ED,
-            self.comparator, activation,
-        )  # fmt: skip
+            query_BD, self.scale(relation_B), self.candidates(entity), self.comparator, activation
+        )
 
     def normal(self, rows: int, columns: int) -> nn.Parameter:
         """A (rows, columns) parameter drawn with the model's ``init_std``."""

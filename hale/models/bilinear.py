@@ -41,17 +41,17 @@ class RESCAL(QueryModel):
         self.f2 = f2
         self.relation = self.normal(num_relations, dim * dim)
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Multiply by the relation's matrix."""
         matrix_BDD = rows(self.relation, relation_B).view(-1, self.dim, self.dim)
-        return torch.bmm(self.entity_at(entity_B)[:, None], matrix_BDD).squeeze(1)
+        return torch.bmm(entity_BD[:, None], matrix_BDD).squeeze(1)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """Weighted squared Frobenius norms."""
         if not self.f2:
             return None
         relation_BX = rows(self.relation, relation_B)
-        return self.f2 * f2(self.entity_at(entity_B), relation_BX, self.entity_at(target_B))
+        return self.f2 * f2(rows(self.entity, entity_B), relation_BX, rows(self.entity, target_B))
 
 
 class DistMultDot(QueryModel):
@@ -80,16 +80,16 @@ class DistMultDot(QueryModel):
         self.n3 = n3
         self.relation = self.normal(num_relations, dim)
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Multiply elementwise."""
-        return self.entity_at(entity_B) * rows(self.relation, relation_B)
+        return entity_BD * rows(self.relation, relation_B)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """Weighted nuclear 3-norm."""
         if not self.n3:
             return None
         relation_BD = rows(self.relation, relation_B)
-        return self.n3 * n3(self.entity_at(entity_B), relation_BD, self.entity_at(target_B))
+        return self.n3 * n3(rows(self.entity, entity_B), relation_BD, rows(self.entity, target_B))
 
 
 class ComplEx(QueryModel):
@@ -121,14 +121,14 @@ class ComplEx(QueryModel):
         self.n3 = n3
         self.relation = self.normal(num_relations, dim)
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Multiply as complex numbers."""
-        return complex_multiply(self.entity_at(entity_B), rows(self.relation, relation_B))
+        return complex_multiply(entity_BD, rows(self.relation, relation_B))
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """Weighted nuclear 3-norm of the complex factors."""
         if not self.n3:
             return None
         relation_BD = rows(self.relation, relation_B)
-        factors = (self.entity_at(entity_B), relation_BD, self.entity_at(target_B))
+        factors = (rows(self.entity, entity_B), relation_BD, rows(self.entity, target_B))
         return self.n3 * n3(*(complex_modulus(factor_BD) for factor_BD in factors))

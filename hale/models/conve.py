@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hale.comparators import Comparator, NegativeDot
-from hale.lookup import rows
+from hale.lookup import Table, rows
 from hale.models.base import QueryModel
 
 KERNEL = 3
@@ -74,14 +74,13 @@ class ConvE(QueryModel):
             nn.ReLU(),
         )
 
-    @property
-    def candidates_ED(self) -> Tensor:
+    def candidates(self, entity: Table) -> Table:
         """Entity vectors, and their biases as the last column."""
-        return torch.cat((self.entity, self.bias), 1)
+        return Table(torch.cat((entity.tensor, self.bias), 1))
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Convolve the two images, project, and append a 1."""
-        pair = (self.entity_at(entity_B), rows(self.relation, relation_B))
+        pair = (entity_BD, rows(self.relation, relation_B))
         image_B1HW = torch.cat([vector_BD.view(-1, *self.image) for vector_BD in pair], 1)
         feature_BX = self.convolution(image_B1HW[:, None]).flatten(1)
         query_BD: Tensor = self.projection(feature_BX)

@@ -25,6 +25,6 @@ class DistMult(QueryModel):
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
         self.factor = random_signs(num_relations, dim)
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Stretch each coordinate."""
-        return self.entity_at(entity_B) * rows(self.factor, relation_B)
+        return entity_BD * rows(self.factor, relation_B)

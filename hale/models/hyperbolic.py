@@ -1,8 +1,8 @@
 """Models of the Poincare ball (HaLE appendix A.2): MuRP, RefH, RotH and AttH.
 
 Entities and translations are tangent vectors at the origin. A relation transforms the entity
-linearly there, where isometries that fix the origin act as they do in the ball, and translates its
-image in the ball by Moebius addition. The comparator is the squared hyperbolic distance, its
+linearly, there or in the ball, where isometries that fix the origin act alike, and translates by
+Moebius addition in the ball. The comparator is the squared hyperbolic distance, its
 scale the relation's curvature.
 
 The papers add trained biases of the two entities to the score. They are left out: the query's
@@ -13,7 +13,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hale.comparators import Comparator, Poincare
 from hale.lookup import rows
@@ -25,7 +25,7 @@ MIN_CURVATURE = 1e-6
 
 
 class HyperbolicModel(QueryModel):
-    """Phi(e, r) = exp_0(transform_r(e)) (+)_c exp_0(r').
+    """Phi(e, r) = point_r(e) (+)_c exp_0(r').
 
     Args:
         num_entities: E, rows of the entity table.
@@ -56,13 +56,13 @@ class HyperbolicModel(QueryModel):
         return super().scale(relation_B).clamp(min=MIN_CURVATURE)
 
     @abstractmethod
-    def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """The relation's linear map of tangent vectors at the origin."""
+    def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
+        """The ball's point that the relation makes of the entity, before it is translated."""
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
-        """Transform in the tangent space, then translate in the ball."""
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        """Transform, then translate in the ball."""
         c_B1 = self.scale(relation_B)[:, None]
-        point_BD = exp0(self.transform(self.entity_at(entity_B), relation_B), c_B1)
+        point_BD = self.point(entity_BD, relation_B, c_B1)
         shift_BD = exp0(rows(self.translation, relation_B), c_B1)
         return mobius_add(point_BD, shift_BD, c_B1)
 
@@ -88,15 +88,16 @@ class MuRP(HyperbolicModel):
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
         self.factor = random_signs(num_relations, dim)
 
-    def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
+    def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
         """Stretch."""
-        return tangent_BD * rows(self.factor, relation_B)
+        return exp0(entity_BD * rows(self.factor, relation_B), c_B1)
 
 
 class RotH(HyperbolicModel):
-    """Rotate each plane (Chami et al., ACL 2020).
+    """Translate, then rotate each plane (Chami et al., ACL 2020).
 
-    The authors' code translates once more before it rotates; this is the formula of the paper.
+    The paper's formula has the translation after the rotation alone; the authors' code, which its
+    results come from, has one before it too. It starts at 0 here, where both are the same.
     """
 
     def __init__(
@@ -110,10 +111,13 @@ class RotH(HyperbolicModel):
         require_even(dim, "RotH")
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
         self.angle = random_angles(num_relations, dim // 2)
+        self.first_translation = nn.Parameter(torch.zeros(num_relations, dim))
 
-    def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """Rotate."""
-        return givens_rotate(rows(self.angle, relation_B), tangent_BD)
+    def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
+        """Translate, then rotate."""
+        shift_BD = exp0(rows(self.first_translation, relation_B), c_B1)
+        shifted_BD = mobius_add(exp0(entity_BD, c_B1), shift_BD, c_B1)
+        return givens_rotate(rows(self.angle, relation_B), shifted_BD)
 
 
 class RefH(HyperbolicModel):
@@ -131,9 +135,9 @@ class RefH(HyperbolicModel):
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
         self.angle = random_angles(num_relations, dim // 2)
 
-    def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
+    def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
         """Reflect."""
-        return givens_reflect(rows(self.angle, relation_B), tangent_BD)
+        return exp0(givens_reflect(rows(self.angle, relation_B), entity_BD), c_B1)
 
 
 class AttH(HyperbolicModel):
@@ -157,12 +161,12 @@ class AttH(HyperbolicModel):
         self.rotation = random_angles(num_relations, dim // 2)
         self.context = self.normal(num_relations, dim)
 
-    def transform(self, tangent_BD: Tensor, relation_B: Tensor) -> Tensor:
+    def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
         """Mix reflection and rotation."""
-        reflected_BD = givens_reflect(rows(self.reflection, relation_B), tangent_BD)
-        rotated_BD = givens_rotate(rows(self.rotation, relation_B), tangent_BD)
+        reflected_BD = givens_reflect(rows(self.reflection, relation_B), entity_BD)
+        rotated_BD = givens_rotate(rows(self.rotation, relation_B), entity_BD)
         either_B2D = torch.stack((reflected_BD, rotated_BD), 1)
         context_B1D = rows(self.context, relation_B)[:, None]
         logit_B2 = (either_B2D * context_B1D).sum(2) * self.dim**-0.5
         attended_BD: Tensor = (logit_B2.softmax(1)[:, :, None] * either_B2D).sum(1)
-        return attended_BD
+        return exp0(attended_BD, c_B1)

@@ -34,9 +34,9 @@ class Rot2L(QueryModel):
         self.translation = self.normal(num_relations, dim)
         self.raw_alpha = nn.Parameter(torch.full((num_relations, 1), SOFTPLUS_ONE))
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate and add flexibly, twice."""
-        rotated_BD = givens_rotate(self.shared_angle, self.entity_at(entity_B))
+        rotated_BD = givens_rotate(self.shared_angle, entity_BD)
         hidden_BD = flexible_add(
             rotated_BD, self.shared_translation, F.softplus(self.raw_shared_alpha)
         ).tanh()

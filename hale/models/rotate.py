@@ -22,6 +22,6 @@ class RotatE(QueryModel):
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
         self.angle = random_angles(num_relations, dim // 2)
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate."""
-        return complex_multiply(rows(circle(self.angle), relation_B), self.entity_at(entity_B))
+        return complex_multiply(rows(circle(self.angle), relation_B), entity_BD)

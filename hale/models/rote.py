@@ -22,9 +22,9 @@ class RotE(QueryModel):
         self.angle = random_angles(num_relations, dim // 2)
         self.translation = self.normal(num_relations, dim)
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate, then translate."""
         rotation_BD, translation_BD = self.relation_at(
             relation_B, circle(self.angle), self.translation
         )
-        return complex_multiply(rotation_BD, self.entity_at(entity_B)) + translation_BD
+        return complex_multiply(rotation_BD, entity_BD) + translation_BD

@@ -28,10 +28,10 @@ class RotL(QueryModel):
         self.translation = self.normal(num_relations, dim)
         self.raw_alpha = nn.Parameter(torch.full((num_relations, 1), SOFTPLUS_ONE))
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate, then add flexibly."""
         rotation_BD, translation_BD, alpha_B1 = self.relation_at(
             relation_B, circle(self.angle), self.translation, F.softplus(self.raw_alpha)
         )
-        rotated_BD = complex_multiply(rotation_BD, self.entity_at(entity_B))
+        rotated_BD = complex_multiply(rotation_BD, entity_BD)
         return flexible_add(rotated_BD, translation_BD, alpha_B1)

@@ -20,6 +20,6 @@ class TransE(QueryModel):
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
         self.translation = self.normal(num_relations, dim)
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Translate."""
-        return self.entity_at(entity_B) + rows(self.translation, relation_B)
+        return entity_BD + rows(self.translation, relation_B)

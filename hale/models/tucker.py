@@ -49,9 +49,9 @@ class TuckER(QueryModel):
         self.matrix_dropout = nn.Dropout(matrix_dropout)
         self.query_dropout = nn.Dropout(query_dropout)
 
-    def query(self, entity_B: Tensor, relation_B: Tensor) -> Tensor:
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Contract the core with the relation, then with the entity."""
-        entity_BD = self.input_dropout(self.input_norm(self.entity_at(entity_B)))
+        entity_BD = self.input_dropout(self.input_norm(entity_BD))
         matrix_BX = self.matrix_dropout(rows(self.relation, relation_B) @ self.core)
         matrix_BDD = matrix_BX.view(-1, self.dim, self.dim)
         product_BD = torch.bmm(entity_BD[:, None], matrix_BDD).squeeze(1)
