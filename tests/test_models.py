@@ -177,6 +177,25 @@ def test_relation_scale_and_curvature_are_one_by_choice() -> None:
     assert (scale_B > 0).all()
 
 
+def test_a_paced_scale_moves_that_much_less_under_adam() -> None:
+    def moved(pace: float) -> float:
+        model = TransE(E, R, 6, relation_scale=pace)
+        scale_R = model.scale(torch.arange(R))
+        torch.testing.assert_close(scale_R, torch.ones(R))
+        scale_R.sum().backward()
+        torch.optim.Adam(model.parameters(), lr=1e-3).step()
+        return 1 - model.scale(torch.arange(R)).mean().item()
+
+    assert moved(True) == moved(1.0) > 0
+    assert moved(0.1) == pytest.approx(0.1 * moved(1.0), rel=1e-2)
+
+
+@pytest.mark.parametrize("pace", [-0.1, math.inf, math.nan])
+def test_refuses_a_pace_that_is_none(pace: float) -> None:
+    with pytest.raises(ValueError, match=r"model\.relation_scale must be"):
+        TransE(E, R, 6, relation_scale=pace)
+
+
 @pytest.mark.parametrize("name", ["transe", "rotl", "roth", "murp"])
 def test_initial_squared_distances_are_about_one(name: str) -> None:
     torch.manual_seed(0)

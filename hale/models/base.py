@@ -24,7 +24,8 @@ class QueryModel(nn.Module, ABC):
         num_relations: 2R, the relations of the graph and their reciprocals.
         dim: D, real numbers per entity.
         relation_scale: train one positive scalar c_r per relation that multiplies the distance
-            (Eq. 8; "RelRatio" in table 5). Without it the scale is 1.
+            (Eq. 8; "RelRatio" in table 5). A number above 0 is its pace, what its steps count
+            against those of the vectors (True is 1); without it the scale is 1.
         init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given, so that the
             squared distance of two entities is about 1.
     """
@@ -38,7 +39,7 @@ class QueryModel(nn.Module, ABC):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         super().__init__()
@@ -46,10 +47,16 @@ class QueryModel(nn.Module, ABC):
             raise ValueError(f"model.dim must be at least 1, got {dim}")
         if init_std is not None and not 0 < init_std < float("inf"):
             raise ValueError(f"model.init_std must be a finite number above 0, got {init_std}")
+        if not 0 <= relation_scale < float("inf"):
+            raise ValueError(
+                "model.relation_scale must be true, false or a finite number above 0, "
+                f"got {relation_scale}"
+            )
         self.dim = dim
         self.init_std = (self.initial_norm_sq / dim) ** 0.5 if init_std is None else init_std
         self.num_relations = num_relations
         self.entity = self.normal(num_entities, dim)
+        self.relation_scale = relation_scale
         self.raw_scale = (
             nn.Parameter(torch.full((num_relations,), SOFTPLUS_ONE)) if relation_scale else None
         )
@@ -76,7 +83,8 @@ class QueryModel(nn.Module, ABC):
         """The comparator's positive scale of each query, ``scale_B``."""
         if self.raw_scale is None:
             return self.entity.new_ones(relation_B.shape)
-        return rows(F.softplus(self.raw_scale)[:, None], relation_B).squeeze(1)
+        moved_R = self.relation_scale * (self.raw_scale - SOFTPLUS_ONE)
+        return rows(F.softplus(SOFTPLUS_ONE + moved_R)[:, None], relation_B).squeeze(1)
 
     @abstractmethod
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:

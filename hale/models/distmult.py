@@ -19,7 +19,7 @@ class DistMult(QueryModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)

@@ -45,7 +45,7 @@ class HyperbolicModel(QueryModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
@@ -82,7 +82,7 @@ class MuRP(HyperbolicModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = False,
+        relation_scale: float = False,
         init_std: float | None = None,
     ) -> None:
         super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
@@ -105,7 +105,7 @@ class RotH(HyperbolicModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         require_even(dim, "RotH")
@@ -128,7 +128,7 @@ class RefH(HyperbolicModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         require_even(dim, "RefH")
@@ -152,7 +152,7 @@ class AttH(HyperbolicModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         require_even(dim, "AttH")

@@ -22,7 +22,7 @@ class Rot2L(QueryModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         require_even(dim, "Rot2L")

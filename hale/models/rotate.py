@@ -15,7 +15,7 @@ class RotatE(QueryModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         require_even(dim, "RotatE")

@@ -14,7 +14,7 @@ class RotE(QueryModel):
         num_entities: int,
         num_relations: int,
         dim: int,
-        relation_scale: bool = True,
+        relation_scale: float = True,
         init_std: float | None = None,
     ) -> None:
         require_even(dim, "RotE")
