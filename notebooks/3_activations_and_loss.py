@@ -19,6 +19,7 @@ import torch
 
 from hale.activations import Artanh, Halin, Hanon, Temperature, XExp
 from hale.comparators import SquaredEuclidean
+from hale.lookup import Table
 from hale.losses.query_sampling import QuerySampling
 from hale.queries import QueryBatch, QueryIndex
 from hale.scores import ScoreMatrix
@@ -68,10 +69,10 @@ entity_T, relation_T, target_T = (
 answers = QueryIndex(entity_T, relation_T, target_T, entities, relations)
 for alpha in (0.02, 0.1, 0.5, 1.0):
     loss = QuerySampling(alpha=alpha, weight=1.0)
-    found = []
+    found, table = [], Table(entity_ED)
     for rows in torch.arange(size * 20).split(size):
         query_BD = entity_ED[entity_T[rows]] + 0.05 * torch.randn(size, dim)
-        scores = ScoreMatrix(query_BD, torch.ones(size), entity_ED, SquaredEuclidean(), Hanon())
+        scores = ScoreMatrix(query_BD, torch.ones(size), table, SquaredEuclidean(), Hanon())
         batch = QueryBatch(entity_T[rows], relation_T[rows], target_T[rows], answers)
         found.append(loss(scores, batch)["uniformity"])
     uniformity = torch.stack(found)
