@@ -50,7 +50,7 @@ class Table:
         if not chained or self.tensor.device.type != "cpu":
             return rows(self.tensor, index)
         row_BX: Tensor
-        row_BX, self._next = _ReadRows.apply(  # type: ignore[no-untyped-call]
+        row_BX, self._next = _ReadRows.apply(  # type: ignore[no-untyped-call]  # torch's
             self._next, index.flatten()
         )
         return row_BX.view(*index.shape, self.tensor.shape[1])
