@@ -70,15 +70,6 @@ class QueryModel(nn.Module, ABC):
         """The vectors that queries are compared with: those of the entities."""
         return entity
 
-    def relation_at(self, relation_B: Tensor, *table_RX: Tensor) -> tuple[Tensor, ...]:
-        """Rows of several relation tables by one lookup, whose cost is in the number of lookups.
-
-        What is a function of the relation alone is best computed on the tables: there are far
-        fewer relations than queries.
-        """
-        row_BX = rows(torch.cat(table_RX, 1), relation_B)
-        return torch.split(row_BX, [table.shape[1] for table in table_RX], 1)
-
     def scale(self, relation_B: Tensor) -> Tensor:
         """The comparator's positive scale of each query, ``scale_B``."""
         if self.raw_scale is None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hale.lookup import rows
 from hale.models.base import SOFTPLUS_ONE, QueryModel, random_angles, require_even
 from hale.models.geometry import circle, complex_multiply, flexible_add, givens_rotate
 
@@ -40,7 +41,7 @@ class Rot2L(QueryModel):
         hidden_BD = flexible_add(
             rotated_BD, self.shared_translation, F.softplus(self.raw_shared_alpha)
         ).tanh()
-        rotation_BD, translation_BD, alpha_B1 = self.relation_at(
-            relation_B, circle(self.angle), self.translation, F.softplus(self.raw_alpha)
-        )
+        rotation_BD = rows(circle(self.angle), relation_B)
+        translation_BD = rows(self.translation, relation_B)
+        alpha_B1 = rows(F.softplus(self.raw_alpha), relation_B)
         return flexible_add(complex_multiply(rotation_BD, hidden_BD), translation_BD, alpha_B1)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from hale.lookup import rows
 from hale.models.base import QueryModel, random_angles, require_even
 from hale.models.geometry import circle, complex_multiply
 
@@ -24,7 +25,6 @@ class RotE(QueryModel):
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Rotate, then translate."""
-        rotation_BD, translation_BD = self.relation_at(
-            relation_B, circle(self.angle), self.translation
-        )
+        rotation_BD = rows(circle(self.angle), relation_B)
+        translation_BD = rows(self.translation, relation_B)
         return complex_multiply(rotation_BD, entity_BD) + translation_BD
