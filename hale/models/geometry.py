@@ -53,8 +53,10 @@ def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e
     with its own sign, so the result stays finite.
     """
     denominator_B1: Tensor = 1 + torch.linalg.vecdot(x_BD, y_BD)[..., None]
-    sign_B1 = torch.where(denominator_B1 < 0, -1.0, 1.0).to(denominator_B1.dtype)
-    factor_B1 = alpha_B1 / (sign_B1 * denominator_B1.abs().clamp(min=guard))
+    with torch.no_grad():
+        near_B1 = denominator_B1.abs() < guard
+        held_B1 = torch.where(denominator_B1 < 0, -guard, guard).to(denominator_B1.dtype)
+    factor_B1 = alpha_B1 / torch.where(near_B1, held_B1, denominator_B1)
     added_BD: Tensor = factor_B1 * (x_BD + y_BD)
     return added_BD
 
