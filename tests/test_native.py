@@ -66,16 +66,53 @@ def test_agrees_with_float64_autograd(comparator, activation, masked):
         agree(rows, entities, dim, comparator, activation, masked and entities > 1)
 
 
+def aim(monkeypatch, flags):
+    """Compile for what ``flags`` say alone, whatever the processor has beyond it."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("these are flags of x86")
+    monkeypatch.setattr(compiling, "TARGETS", (tuple(flags.split()),))
+    monkeypatch.setattr(native, "_library", cache(native._library.__wrapped__))
+
+
 @pytest.fixture(params=["-march=native -mno-avx512bf16", "-march=haswell", "-march=x86-64"])
 def _fp32(request, monkeypatch):
     """Kernels for processors without bf16 products; their gradients are held to fp32's bound."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("these are flags of x86")
     if "haswell" in request.param and "avx2" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("needs AVX2")
-    monkeypatch.setattr(compiling, "TARGETS", (tuple(request.param.split()),))
-    monkeypatch.setattr(native, "_library", cache(native._library.__wrapped__))
+    aim(monkeypatch, request.param)
     monkeypatch.setattr(sys.modules[__name__], "GRADIENT_BF16", GRADIENT)
+
+
+@pytest.mark.parametrize("target", compiling.TARGETS, ids=" ".join)
+def test_what_the_compiler_knows_of_this_processor_is_used(target, tmp_path, monkeypatch):
+    """A mistake in code for one processor would be made up for by code for a lesser one."""
+    empty = tmp_path / "empty.c"
+    empty.touch()
+    known = subprocess.run(
+        [*find_compiler(), *target, "-c", str(empty), "-o", str(tmp_path / "empty.o")],
+        capture_output=True,
+        check=False,
+    )
+    if known.returncode:
+        pytest.skip("the compiler does not know these flags")
+    monkeypatch.setattr(compiling, "TARGETS", (target,))
+    monkeypatch.setenv("HALE_CACHE_DIR", str(tmp_path))
+    assert shared_library(native.SOURCES, ("ACTIVATION=hanon",)).is_file()
+
+
+@settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.integers(1, 150), st.integers(2, 300), st.integers(1, 70), st.booleans(), st.integers(0, 99)
+)
+@pytest.mark.parametrize("flags", ["", "-march=native -mno-amx-tile"], ids=["best", "vectors"])
+def test_agrees_at_any_shape(flags, monkeypatch, rows, entities, dim, masked, seed):
+    if flags:
+        aim(monkeypatch, flags)
+    agree(rows, entities, dim, *EUCLIDEAN, masked, seed)
 
 
 @pytest.mark.usefixtures("_fp32")

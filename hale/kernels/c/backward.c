@@ -1,41 +1,41 @@
 /* The gradients, at any upstream gradient, from what the forward pass kept. */
 #include "sweep.h"
 
+/* Entities of one product. */
+enum { SLAB = 16 };
+
+/* The sum of an entity's weights times the factors of squares. */
+static float by_square(const struct work *w, const float *weights) {
+    const int64_t pairs = w->tape.rows / PAIR;
+    vec total = {0};
+    for (int64_t pair = 0; pair < pairs; pair += LANES) {
+        vec value = load(weights + pair / PANEL * (TILE * PANEL) + pair % PANEL);
+        if (pairs - pair < LANES) value = first_half(value); /* the rest may be anything, NaN too */
+        total = dot(total, value, load(w->square + pair));
+    }
+    return sum(total);
+}
+
 static int backward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, int64_t chunk,
-                          float *memory) {
+                          float *total) {
     const struct sweep *s = w->s;
-    const int64_t rows = w->tape.rows, lanes = rows / PAIR, dim = s->dim;
+    const int64_t rows = w->tape.rows, dim = s->dim, plane = all_weights(rows, s->entities);
     const int64_t end = smaller(last_tile * TILE, s->entities);
-    (void)chunk, (void)memory;
-    for (int64_t begin = first_tile * TILE; begin < end; begin += BLOCK) {
-        const float *weights = (const float *)(s->weights + begin * rows);
-        const float *squares = (const float *)(
-            s->weights + ((PLANES - 1) * padded(s->entities, TILE) + begin) * rows);
-        float by_square[BLOCK];
-        for (int j = 0; j < BLOCK; j++) {
-            const float *row = squares + j * lanes;
-            vec total = {0};
-            int64_t lane = 0;
-            for (; lane + LANES <= lanes; lane += LANES)
-                total = dot(total, load(row + lane), load(w->square + lane));
-            if (lane < lanes) /* what lies past the row may be anything, NaN too */
-                total = dot(total, first_half(load(row + lane)), load(w->square + lane));
-            by_square[j] = 2 * sum(total);
-        }
-        for (int64_t k = 0; k < dim; k += 2 * LANES) {
-            vec total[BLOCK][2] = {{{0}}};
-            int vectors = k + LANES < dim ? 2 : 1;
-            if (vectors > 1)
-                multiply(1, 2, lanes, weights, lanes, 1, w->right + k, w->tape.dim, total);
-            else
-                multiply(1, 1, lanes, weights, lanes, 1, w->right + k, w->tape.dim, total);
-            for (int64_t j = 0; j < BLOCK && begin + j < end; j++)
-                for (int v = 0; v < vectors; v++) {
-                    int64_t at = (begin + j) * dim + k + v * LANES, count = dim - k - v * LANES;
-                    vec value = total[j][v] + by_square[j] * load_part(s->entity + at, count);
-                    if (s->accumulate) value += load_part(s->entity_gradient + at, count);
-                    store_part(s->entity_gradient + at, value, count);
-                }
+    (void)chunk;
+    for (int64_t begin = first_tile * TILE; begin < end; begin += SLAB) {
+        const weight *weights = s->weights + begin / TILE * tile_weights(rows) + begin % TILE * WIDTH;
+        const weight *squares = weights + (PLANES - 1) * plane;
+        product(w->matrix_tiles, 0, SLAB, w->tape.dim, rows / PAIR, (const float *)weights, TILE * PANEL,
+                w->right, w->tape.dim, total, w->tape.dim);
+        for (int64_t j = 0; j < SLAB && begin + j < end; j++) {
+            const float factor = 2 * by_square(w, (const float *)(squares + j * WIDTH));
+            for (int64_t k = 0; k < dim; k += LANES) {
+                int64_t at = (begin + j) * dim + k, count = dim - k;
+                vec value = load(total + j * w->tape.dim + k)
+                    + factor * load_part(s->entity + at, count);
+                if (s->accumulate) value += load_part(s->entity_gradient + at, count);
+                store_part(s->entity_gradient + at, value, count);
+            }
         }
     }
     return 0;
@@ -56,7 +56,7 @@ static void prepare_backward(struct work *w) {
             s->scale_gradient[i] = factor * tape->sums[SCALE * tape->rows + i];
             for (int64_t k = 0; k < s->dim; k++)
                 s->query_gradient[i * s->dim + k] =
-                    by_dot * tape->product[i * tape->dim + k] + by_self * s->query[i * s->dim + k];
+                    by_dot * tape->product[k * tape->rows + i] + by_self * s->query[i * s->dim + k];
         }
         store_weights((weight *)w->square + row, by_square);
         for (int64_t lane = 0; lane < LANES; lane += PAIR)
@@ -75,7 +75,8 @@ static void prepare_backward(struct work *w) {
 
 /* Returns 0, or 1 without memory. */
 int hale_backward(const struct sweep *s) {
-    struct work w = {.s = s, .tape = tape_at(s->tape, s->rows, s->dim)};
+    struct work w = {
+        .s = s, .tape = tape_at(s->tape, s->rows, s->dim), .matrix_tiles = tiles_granted()};
     w.tiles = parts(s->entities, TILE);
     w.chunks = smaller(w.tiles, MAX_CHUNKS);
     w.right = allocate(w.tape.rows / PAIR * w.tape.dim);
@@ -84,7 +85,7 @@ int hale_backward(const struct sweep *s) {
     if (!w.failed) {
         memset(w.square, 0, (w.tape.rows / PAIR + LANES) * sizeof(float));
         prepare_backward(&w);
-        run((struct team){&w, backward_chunk, 1});
+        run((struct team){&w, backward_chunk, SLAB * w.tape.dim});
     }
     free(w.right), free(w.square);
     return w.failed;

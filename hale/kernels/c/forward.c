@@ -18,37 +18,37 @@
 int64_t hale_tape_floats(int64_t rows, int64_t dim) { return tape_at(NULL, rows, dim).floats; }
 
 int64_t hale_weight_bytes(int64_t rows, int64_t entities) {
-    return (PLANES * padded(entities, TILE) * padded(rows, ROWS) + 2 * LANES) * sizeof(weight);
+    return PLANES * all_weights(rows, entities) * sizeof(weight);
 }
 
-/* Most queries of one call with (gradient) or without weights; never less than a register's. */
+/* Most queries of one call with (gradient) or without weights; never less than a block's. */
 int64_t hale_most_rows(int64_t entities, int64_t dim, int64_t gradient) {
-    int64_t rows = TAPE_FLOATS / (SUMS + padded(dim, LANES));
+    int64_t rows = TAPE_FLOATS / (SUMS + padded(dim, ROWS));
     if (gradient) rows = smaller(rows, WEIGHT_BYTES / (PLANES * padded(entities, TILE) * sizeof(weight)));
-    return rows < ROWS ? ROWS : rows / ROWS * ROWS;
+    return rows < WIDTH ? WIDTH : rows / WIDTH * WIDTH;
 }
 
 enum { SUM, GRADIENT, MAXIMUM };
 
 struct forward_scratch {
-    float *fact, *packed, *right, *tail;
+    float *fact, *packed, *turned, *tail; /* turned: the tile's entities as a left side */
     uint32_t *left_out;
     int64_t *known; /* of each row, where its known entities from the tile in hand on start */
 };
 
 static int64_t forward_scratch_at(float *from, const struct sweep *s, struct forward_scratch *scratch) {
     int64_t fact = TILE * ENTITY_FACTS, packed = TILE / PAIR * WIDTH;
-    int64_t right = TILE / PAIR * padded(s->dim, LANES);
+    int64_t turned = TILE / PAIR * padded(s->dim, ROWS);
     int64_t known = s->known ? 2 * s->rows : 0;
     *scratch = (struct forward_scratch){
         .fact = from,
         .packed = from + fact,
-        .right = from + fact + packed,
-        .left_out = (uint32_t *)(from + fact + packed + right),
-        .known = (int64_t *)(from + fact + packed + right + TILE),
-        .tail = from + fact + packed + right + TILE + known,
+        .turned = from + fact + packed,
+        .left_out = (uint32_t *)(from + fact + packed + turned),
+        .known = (int64_t *)(from + fact + packed + turned + TILE),
+        .tail = from + fact + packed + turned + TILE + known,
     };
-    return fact + packed + right + TILE + known + BLOCK * s->dim;
+    return fact + packed + turned + TILE + known + BLOCK * s->dim;
 }
 
 /* Puts each row's `known` on its first known entity from `first` on. */
@@ -105,8 +105,8 @@ INLINE void forward_block(
     const int masked = mark_left_out(w, tile, block, count, scratch);
     weight *weights = NULL, *square_weights = NULL;
     if (mode == GRADIENT) {
-        weights = s->weights + tile * TILE * rows + row;
-        square_weights = weights + (PLANES - 1) * padded(s->entities, TILE) * rows;
+        weights = s->weights + tile * tile_weights(rows) + row * TILE;
+        square_weights = weights + (PLANES - 1) * all_weights(rows, s->entities);
     }
     vec total[2], query_sq[2] = {{0}}, scale[2] = {{0}};
     for (int v = 0; v < vectors; v++) total[v] = splat(mode == MAXIMUM ? -INFINITY : 0);
@@ -124,7 +124,7 @@ INLINE void forward_block(
             for (int i = 0; i < FACTS; i++) known[i] = load(w->facts + i * rows + row + v * LANES);
             for (int j = 0; j < BLOCK; j++) inner[j][v] = start(known, fact + j * ENTITY_FACTS);
         }
-        multiply(0, vectors, dim, entity, dim, 1, query, vectors * LANES, inner);
+        multiply(0, vectors, dim, entity, dim, query, vectors * LANES, inner);
         for (int v = 0; v < vectors; v++) {
             vec known[FACTS], shift = load(w->tape.sums + SHIFT * rows + row + v * LANES);
             for (int i = 0; i < FACTS; i++) known[i] = load(w->facts + i * rows + row + v * LANES);
@@ -154,7 +154,7 @@ INLINE void forward_block(
         if (mode != GRADIENT) continue;
         for (int v = 0; v < vectors; v++) {
             for (int j = 0; j < BLOCK; j++) {
-                int64_t at = (begin + j) * rows + v * LANES;
+                int64_t at = (begin + j) * WIDTH + v * LANES;
                 store_weights(weights + at, inner[j][v]);
                 if (PLANES > 1) store_weights(square_weights + at, square[j][v]);
             }
@@ -171,31 +171,33 @@ INLINE void forward_block(
     }
 }
 
-/* product[row, :] += weights[row, tile] entity[tile, :] for the queries of a block. */
-static void forward_product(int64_t width, int64_t count, const struct forward_scratch *scratch,
-                            float *product, int64_t dim) {
-    for (int64_t row = 0; row < width; row += BLOCK)
-        for (int64_t k = 0; k < dim; k += 2 * LANES) {
-            int vectors = k + LANES < dim ? 2 : 1;
-            float *to = product + row * dim + k;
-            vec sum[BLOCK][2] = {{{0}}};
-            for (int r = 0; r < BLOCK; r++)
-                for (int v = 0; v < vectors; v++) sum[r][v] = load(to + r * dim + v * LANES);
-            if (vectors > 1)
-                multiply(1, 2, parts(count, PAIR), scratch->packed + row, 1, WIDTH,
-                         scratch->right + k, dim, sum);
-            else
-                multiply(1, 1, parts(count, PAIR), scratch->packed + row, 1, WIDTH,
-                         scratch->right + k, dim, sum);
-            for (int r = 0; r < BLOCK; r++)
-                for (int v = 0; v < vectors; v++) store(to + r * dim + v * LANES, sum[r][v]);
+/* Describes the entities of a tile and, for the gradient, turns them. */
+static void prepare_tile(const struct work *w, int64_t tile, int64_t count,
+                         const struct forward_scratch *scratch) {
+    const struct sweep *s = w->s;
+    const int64_t dim = s->dim, panel = w->tape.dim * PANEL;
+    for (int64_t j = 0; j < padded(count, BLOCK); j += PAIR) {
+        const float *entity = s->entity + (tile * TILE + j) * dim;
+        vec square[PAIR] = {{0}};
+        for (int64_t k = 0; k < dim; k += LANES) {
+            vec value[PAIR] = {{0}};
+            for (int p = 0; p < PAIR && j + p < count; p++) {
+                value[p] = load_part(entity + p * dim + k, dim - k);
+                square[p] += value[p] * value[p];
+            }
+            if (w->mode != GRADIENT) continue;
+            vec paired = pair(value, PAIR - 1);
+            float *to = scratch->turned + j / WIDTH * panel + k * PANEL + j % WIDTH / PAIR;
+            for (int lane = 0; lane < LANES; lane++) to[lane * PANEL] = paired[lane];
         }
+        for (int p = 0; p < PAIR; p++)
+            describe_entity(s, sum(square[p]), scratch->fact + (j + p) * ENTITY_FACTS);
+    }
 }
 
 static int forward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, int64_t chunk,
                          float *memory) {
     const struct sweep *s = w->s;
-    const int64_t dim = s->dim;
     struct forward_scratch scratch;
     forward_scratch_at(memory, s, &scratch);
     if (s->known) find_known(s, first_tile * TILE, scratch.known);
@@ -206,21 +208,11 @@ static int forward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, 
 
     for (int64_t tile = first_tile; tile < last_tile; tile++) {
         int64_t count = smaller(TILE, s->entities - tile * TILE);
-        for (int64_t j = 0; j < padded(count, BLOCK); j += PAIR) {
-            const float *entity = s->entity + (tile * TILE + j) * dim;
-            vec square[PAIR] = {{0}};
-            for (int64_t k = 0; k < dim; k += LANES) {
-                vec value[PAIR] = {{0}};
-                for (int p = 0; p < PAIR && j + p < count; p++) {
-                    value[p] = load_part(entity + p * dim + k, dim - k);
-                    square[p] += value[p] * value[p];
-                }
-                if (w->mode == GRADIENT)
-                    store(scratch.right + j / PAIR * partial.dim + k, pair(value, PAIR - 1));
-            }
-            for (int p = 0; p < PAIR; p++)
-                describe_entity(s, sum(square[p]), scratch.fact + (j + p) * ENTITY_FACTS);
+        if (count < TILE) { /* the gradient product takes whole tiles */
+            memset(scratch.packed, 0, TILE / PAIR * WIDTH * sizeof(float));
+            memset(scratch.turned, 0, partial.dim * (TILE / PAIR) * sizeof(float));
         }
+        prepare_tile(w, tile, count, &scratch);
         for (int64_t block = 0; block < w->blocks; block++) {
             int64_t width = smaller(WIDTH, partial.rows - block * WIDTH);
 #define FORWARD(mode, vectors) \
@@ -228,8 +220,9 @@ static int forward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, 
             if (w->mode == GRADIENT) {
                 if (width == WIDTH) FORWARD(GRADIENT, 2);
                 else FORWARD(GRADIENT, 1);
-                forward_product(width, count, &scratch, partial.product + block * WIDTH * partial.dim,
-                                partial.dim);
+                product(w->matrix_tiles, 1, partial.dim, width, TILE / PAIR, scratch.turned,
+                        partial.dim * PANEL, scratch.packed, WIDTH,
+                        partial.product + block * WIDTH, partial.rows);
             } else if (w->mode == SUM) {
                 if (width == WIDTH) FORWARD(SUM, 2);
                 else FORWARD(SUM, 1);
@@ -288,7 +281,11 @@ static int shift_extremes(struct work *w, struct team team) {
 
 /* Returns 0, 1 without memory, 2 where known entities do not ascend within the entities. */
 int hale_forward(const struct sweep *s) {
-    struct work w = {.s = s, .mode = s->weights ? GRADIENT : SUM};
+    struct work w = {
+        .s = s,
+        .mode = s->weights ? GRADIENT : SUM,
+        .matrix_tiles = s->weights && tiles_granted(),
+    };
     w.tape = tape_at(s->tape, s->rows, s->weights ? s->dim : 0);
     w.tiles = parts(s->entities, TILE);
     w.blocks = parts(w.tape.rows, WIDTH);

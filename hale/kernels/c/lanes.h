@@ -159,17 +159,20 @@ INLINE vec pair(const vec *value, int64_t stride) { return (void)stride, value[0
 INLINE void store_weights(weight *to, vec value) { store(to, value); }
 #endif
 
+/* Pairs of a block of queries: of a panel of the products in products.h. */
+enum { PANEL = WIDTH / PAIR };
+
 /* sum[row] += left[row, :] right[:, vectors], of pairs or floats; left is read lane by lane. */
 INLINE void multiply(
     int paired, int vectors, int64_t depth,
-    const float *left, int64_t row_stride, int64_t step_stride,
+    const float *left, int64_t row_stride,
     const float *right, int64_t right_stride, vec sum[BLOCK][2]) {
     for (int64_t step = 0; step < depth; step++) {
         vec first = load(right + step * right_stride);
         vec second = vectors > 1 ? load(right + step * right_stride + LANES) : first;
 #pragma GCC unroll 8
         for (int row = 0; row < BLOCK; row++) {
-            vec value = splat(left[row * row_stride + step * step_stride]);
+            vec value = splat(left[row * row_stride + step]);
             for (int v = 0; v < vectors; v++) {
                 vec right_part = v ? second : first;
                 sum[row][v] = paired ? dot(sum[row][v], value, right_part)

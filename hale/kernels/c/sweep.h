@@ -1,6 +1,7 @@
 /* What both passes share: the caller's arguments, what is kept between the passes, and threads. */
 #pragma once
 #include "activations.h"
+#include "products.h"
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -34,14 +35,14 @@ INLINE int64_t padded(int64_t count, int64_t size) { return parts(count, size) *
 /* Sums of a row over entities: of exp(score + shift), and of the derivatives times that. */
 enum { TOTAL, QUERY_SQ, SCALE, SHIFT, SUMS };
 
-/* (SUMS, rows padded) and the sums of weights * entities, (rows padded, dim padded). */
+/* (SUMS, rows padded) and the sums of entities * weights, (dim padded, rows padded). */
 struct tape {
     float *sums, *product;
     int64_t rows, dim, floats;
 };
 
 INLINE struct tape tape_at(float *from, int64_t rows, int64_t dim) {
-    struct tape tape = {.rows = padded(rows, ROWS), .dim = padded(dim, LANES)};
+    struct tape tape = {.rows = padded(rows, ROWS), .dim = padded(dim, ROWS)};
     tape.floats = tape.rows * (SUMS + tape.dim);
     tape.sums = from;
     tape.product = from + SUMS * tape.rows;
@@ -52,11 +53,17 @@ INLINE struct tape tape_at(float *from, int64_t rows, int64_t dim) {
 struct work {
     const struct sweep *s;
     struct tape tape;
-    int mode;
+    int mode, matrix_tiles;
     int64_t chunks, tiles, blocks, next, failed;
     float *query, *facts, *partial;  /* forward: queries by block, transposed; FACTS of rows */
     float *right, *square;           /* backward: pairs of scaled queries, factors of squares */
 };
+
+/* Weights of a tile of entities, by block of queries (a panel), entity, query; and of all tiles. */
+INLINE int64_t tile_weights(int64_t rows) { return TILE * padded(rows, WIDTH); }
+INLINE int64_t all_weights(int64_t rows, int64_t entities) {
+    return parts(entities, TILE) * tile_weights(rows);
+}
 
 INLINE void *allocate(int64_t floats) {
     void *memory = NULL;
@@ -76,12 +83,14 @@ static void *run_chunks(void *argument) {
     struct work *work = team->work;
     float *scratch = allocate(team->scratch);
     if (!scratch) __atomic_store_n(&work->failed, 1, __ATOMIC_RELAXED);
+    if (work->matrix_tiles) begin_tiles();
     while (scratch) {
         int64_t chunk = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
         if (chunk >= work->chunks) break;
         team->chunk(work, chunk * work->tiles / work->chunks,
                     (chunk + 1) * work->tiles / work->chunks, chunk, scratch);
     }
+    if (work->matrix_tiles) end_tiles();
     free(scratch);
     return NULL;
 }

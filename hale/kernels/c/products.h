@@ -1,0 +1,119 @@
+/* The gradient products, of weights and vectors, in pairs of bf16 (or single fp32: PAIR 1).
+ *
+ * Both are to (rows, lanes) = left (rows, pairs) right (pairs, lanes):
+ * forward  dimensions x queries = entities of a tile, turned, x their weights
+ * backward entities x dimensions = weights x scaled queries
+ * The left side comes in panels of PANEL pairs, each of them row by row.
+ *
+ * Where the processor has matrix tiles (AMX) and the system grants them, they take 16 rows, 16 pairs
+ * and 16 lanes at a time, 16 times as many products a cycle as vectors do.
+ */
+#pragma once
+#include "lanes.h"
+
+/* Rows come in multiples of BLOCK (of 16 with matrix tiles), lanes in multiples of LANES. */
+static void vector_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
+                           const float *left, int64_t panel_stride,
+                           const float *right, int64_t right_stride, float *to, int64_t to_stride) {
+    for (int64_t row = 0; row < rows; row += BLOCK)
+        for (int64_t lane = 0; lane < lanes; lane += 2 * LANES) {
+            int vectors = lane + LANES < lanes ? 2 : 1;
+            float *at = to + row * to_stride + lane;
+            vec sum[BLOCK][2] = {{{0}}};
+            for (int r = 0; add && r < BLOCK; r++)
+                for (int v = 0; v < vectors; v++) sum[r][v] = load(at + r * to_stride + v * LANES);
+            for (int64_t pair = 0; pair < pairs; pair += PANEL) {
+                const float *from = left + pair / PANEL * panel_stride + row * PANEL;
+                const float *by = right + pair * right_stride + lane;
+                int64_t depth = pairs - pair < PANEL ? pairs - pair : PANEL;
+                if (vectors > 1) multiply(1, 2, depth, from, PANEL, by, right_stride, sum);
+                else multiply(1, 1, depth, from, PANEL, by, right_stride, sum);
+            }
+            for (int r = 0; r < BLOCK; r++)
+                for (int v = 0; v < vectors; v++) store(at + r * to_stride + v * LANES, sum[r][v]);
+        }
+}
+
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Whether this process may use matrix tiles; asks the system, which answers the same each time. */
+static int tiles_granted(void) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+/* Tiles 0 and 1 are sums; 2, 3 and 4 the left and right sides; 5, 6 and 7 those of 8 last pairs. */
+static void begin_tiles(void) {
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shapes __attribute__((aligned(64))) = {
+        .palette = 1,
+        .row_bytes = {64, 64, 64, 64, 64, 32, 64, 64},
+        .rows = {16, 16, 16, 16, 16, 16, 8, 8},
+    };
+    _tile_loadconfig(&shapes);
+}
+
+static void end_tiles(void) { _tile_release(); }
+
+/* Keeps the compiler from moving memory accesses across those of tiles, which it does not see. */
+#define FENCE() __asm__ volatile("" ::: "memory")
+
+/* As vector_product; pairs come in multiples of 8. */
+static void tile_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
+                         const float *left, int64_t panel_stride,
+                         const float *right, int64_t right_stride, float *to, int64_t to_stride) {
+    const int64_t right_bytes = 4 * right_stride, bytes = 4 * to_stride;
+    FENCE();
+    for (int64_t row = 0; row < rows; row += 16)
+        for (int64_t lane = 0; lane < lanes; lane += 32) {
+            const int both = lane + 16 < lanes;
+            float *at = to + row * to_stride + lane;
+            _tile_zero(0);
+            _tile_zero(1);
+            if (add) _tile_loadd(0, at, bytes);
+            if (add && both) _tile_loadd(1, at + 16, bytes);
+            const float *from = left + row * PANEL, *by = right + lane;
+            int64_t pair = 0;
+            for (; pair + PANEL <= pairs; pair += PANEL) {
+                _tile_loadd(2, from, 4 * PANEL);
+                _tile_loadd(3, by, right_bytes);
+                _tile_dpbf16ps(0, 2, 3);
+                if (both) {
+                    _tile_loadd(4, by + 16, right_bytes);
+                    _tile_dpbf16ps(1, 2, 4);
+                }
+                from += panel_stride, by += PANEL * right_stride;
+            }
+            if (pair < pairs) {
+                _tile_loadd(5, from, 4 * PANEL);
+                _tile_loadd(6, by, right_bytes);
+                _tile_dpbf16ps(0, 5, 6);
+                if (both) {
+                    _tile_loadd(7, by + 16, right_bytes);
+                    _tile_dpbf16ps(1, 5, 7);
+                }
+            }
+            _tile_stored(0, at, bytes);
+            if (both) _tile_stored(1, at + 16, bytes);
+        }
+    FENCE();
+}
+#else
+static int tiles_granted(void) { return 0; }
+static void begin_tiles(void) {}
+static void end_tiles(void) {}
+#define tile_product vector_product
+#endif
+
+/* to = left right, added to what is there with `add`. */
+INLINE void product(int tiles, int add, int64_t rows, int64_t lanes, int64_t pairs,
+                    const float *left, int64_t panel_stride,
+                    const float *right, int64_t right_stride, float *to, int64_t to_stride) {
+    (tiles ? tile_product : vector_product)(
+        add, rows, lanes, pairs, left, panel_stride, right, right_stride, to, to_stride);
+}
