@@ -49,11 +49,21 @@ class Table:
         chained = torch.is_grad_enabled() and self._next.requires_grad
         if not chained or self.tensor.device.type != "cpu":
             return rows(self.tensor, index)
-        row_BX: Tensor
-        row_BX, self._next = _ReadRows.apply(  # type: ignore[no-untyped-call]  # torch's
-            self._next, index.flatten()
-        )
+        row_BX = self.through(_ReadRows, index.flatten())
         return row_BX.view(*index.shape, self.tensor.shape[1])
+
+    def through(self, function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+        """What an autograd function makes of the table and ``arguments``, as a link of the chain.
+
+        The function takes the table first and returns a tensor of its own and the table. Its
+        backward pass adds to the gradient of the table that it returned, in place, or makes one
+        where there is none.
+        """
+        made: Tensor
+        made, self._next = function.apply(  # type: ignore[no-untyped-call]  # torch's
+            self._next, *arguments
+        )
+        return made
 
     def whole(self) -> Tensor:
         """The table, at the end of the chain.

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from hale.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.kernels import backends, native
 from hale.kernels import entity_logsumexp as module
-from hale.kernels import native
 from hale.kernels.entity_logsumexp import entity_logsumexp, reference_sweep
 from hale.queries import Known
 
@@ -132,7 +132,7 @@ def test_forced_kernel_that_cannot_serve_is_an_error(monkeypatch, kernel):
 def test_obstacle_is_logged_once_and_the_reference_serves(monkeypatch, caplog):
     monkeypatch.setattr(native, "_library", lambda defines: "no compiler; install one")
     monkeypatch.delenv("HALE_KERNEL", raising=False)
-    module._note.cache_clear()
+    backends._note.cache_clear()
     inputs, _ = draw(2, 3, 2)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

@@ -28,9 +28,9 @@ from hale.data import QueryDataModule
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.family import family
 from hale.kernels import compile as compiling
-from hale.kernels import native
+from hale.kernels import native, native_lse
 from hale.kernels.compile import CompileError, find_compiler, shared_library
-from hale.kernels.native import native_entity_logsumexp
+from hale.kernels.native_lse import native_entity_logsumexp
 from hale.losses.query_sampling import QuerySampling
 from hale.models.rotl import RotL
 from hale.module import LinkPrediction
@@ -138,7 +138,7 @@ def test_many_queries_go_in_blocks(monkeypatch):
     inputs, weight = draw(90, 300, 8)
     known = mask(90, 300)
     expected = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN, known)
-    library = native._kernel(*EUCLIDEAN).library
+    library = native.find_kernel(*EUCLIDEAN).library
     monkeypatch.setattr(library, "hale_most_rows", lambda *_: 32)
     actual = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN, known)
     for one, wanted in zip(actual, expected, strict=True):
@@ -173,7 +173,7 @@ def test_what_scratch_memory_held_before_does_not_matter(rows, comparator):
     rest = (comparator, Identity())
     expected = differentiate(native_entity_logsumexp, inputs, weight, *rest)
     for byte in (0, 0xFF):  # 0xFFFF and 0xFFFFFFFF are NaN
-        native._spare[:] = [torch.full((1 << 22,), byte, dtype=torch.uint8)]
+        native_lse._spare[:] = [torch.full((1 << 22,), byte, dtype=torch.uint8)]
         actual = differentiate(native_entity_logsumexp, inputs, weight, *rest)
         for a, e in zip(actual, expected, strict=True):
             assert torch.isfinite(a).all()
@@ -300,7 +300,7 @@ import torch
 from pathlib import Path
 from hale.activations import Halin, Hanon
 from hale.comparators import SquaredEuclidean
-from hale.kernels.native import native_entity_logsumexp
+from hale.kernels.native_lse import native_entity_logsumexp
 torch.set_num_threads(2)
 query, scale = torch.randn(100, 2, requires_grad=True), torch.ones(100, requires_grad=True)
 entity = torch.randn(400_000, 2, requires_grad=True)

@@ -9,9 +9,6 @@ they serve. The environment variable HALE_KERNEL forces one: ``reference``, ``na
 """
 
 import importlib.util
-import logging
-import os
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +18,9 @@ from torch.autograd.function import once_differentiable
 from hale.activations import Activation
 from hale.comparators import Comparator
 from hale.kernels import native
+from hale.kernels.backends import choose
+from hale.kernels.native_lse import native_entity_logsumexp
 from hale.queries import Known
-
-log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 << 20
 """Size of the block of scores that the reference holds at once (autograd keeps a few of them)."""
@@ -64,41 +61,22 @@ def entity_logsumexp(
         ValueError: HALE_KERNEL names no backend.
     """
     arguments = (query_ND, scale_N, entity_ED, comparator, activation, known)
-    forced = os.environ.get("HALE_KERNEL", "")
-    backend = forced or {"cpu": "native", "cuda": "triton"}.get(query_ND.device.type, "reference")
-    obstacle = _obstacle(backend, *arguments[:5])
-    if obstacle and forced:
-        raise RuntimeError(f"HALE_KERNEL={forced}: {obstacle}")
-    if obstacle:
-        _note(obstacle)
-        backend = "reference"
+    inputs = arguments[:3]
+    backend = choose(
+        query_ND.device,
+        {
+            "native": lambda: native.unavailable(inputs, comparator, activation),
+            "triton": lambda: _triton_obstacle(query_ND, comparator, activation),
+        },
+    )
     if backend == "native":
-        return native.native_entity_logsumexp(*arguments)
+        return native_entity_logsumexp(*arguments)
     if backend == "triton":
         from hale.kernels.triton_lse import triton_entity_logsumexp
 
         return triton_entity_logsumexp(*arguments)
     lse_N: Tensor = _EntityLogSumExp.apply(*arguments)  # type: ignore[no-untyped-call]
     return lse_N
-
-
-def _obstacle(
-    backend: str,
-    query_ND: Tensor,
-    scale_N: Tensor,
-    entity_ED: Tensor,
-    comparator: Comparator,
-    activation: Activation,
-) -> str | None:
-    """Why ``backend`` does not serve these arguments, in one line."""
-    match backend:
-        case "reference":
-            return None
-        case "native":
-            return native.unavailable((query_ND, scale_N, entity_ED), comparator, activation)
-        case "triton":
-            return _triton_obstacle(query_ND, comparator, activation)
-    raise ValueError(f"HALE_KERNEL must be reference, native or triton, got {backend!r}")
 
 
 def _triton_obstacle(
@@ -113,11 +91,6 @@ def _triton_obstacle(
     if not triton_lse.supported(comparator, activation, query_ND.dtype, query_ND.shape[1]):
         return f"the Triton kernel does not serve {activation} of {comparator} in {query_ND.dtype}"
     return None
-
-
-@cache
-def _note(obstacle: str) -> None:
-    log.warning("%s; falling back to the slower reference", obstacle)
 
 
 class _EntityLogSumExp(torch.autograd.Function):

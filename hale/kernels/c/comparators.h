@@ -4,7 +4,8 @@ struct compared {
 };
 
 #if defined(COMPARATOR_POINCARE)
-enum { PLANES = 2, ENTITY_FACTS = 2 };
+enum { PLANES = 2 };
+enum { NORM, OF_NORM_INVERSE, LIVE, ENTITY_FACTS };
 enum { SCALE_ROOT, SCALE_INVERSE, NORM_INVERSE, SIDE, SINH, COSH, SIDE_BY_SQ, SIDE_BY_SCALE, FACTS };
 #define TINY 1e-15f
 #define REACH 30.0f
@@ -25,19 +26,20 @@ INLINE void describe_row(const struct sweep *s, int64_t row, float sq, float *fa
 }
 INLINE void describe_entity(const struct sweep *s, float sq, float *fact) {
     (void)s;
-    fact[0] = sqrtf(sq < TINY ? TINY : sq);
-    fact[1] = sq;
+    fact[NORM] = sqrtf(sq < TINY ? TINY : sq);
+    fact[OF_NORM_INVERSE] = 1 / fact[NORM];
+    fact[LIVE] = sq >= TINY;
 }
-INLINE vec start(const vec *row, const float *entity) { return (void)row, (void)entity, splat(0); }
+INLINE vec start(const vec *row, const vec *entity) { return (void)row, (void)entity, splat(0); }
 INLINE float dot_factor(const struct sweep *s, int64_t row) { return (void)s, (void)row, 1; }
 INLINE float sq_factor(const struct sweep *s, int64_t row) { return (void)s, (void)row, 1; }
 INLINE float query_factor(const struct sweep *s) { return (void)s, 1; }
 
 /* The hyperbolic law of cosines, as in hale.comparators.Poincare. */
 INLINE struct compared compare(
-    const struct sweep *s, vec inner, const vec *row, const float *entity) {
+    const struct sweep *s, vec inner, const vec *row, const vec *entity) {
     (void)s;
-    float norm = entity[0], norm_inverse = 1 / norm, live = entity[1] >= TINY;
+    vec norm = entity[NORM], norm_inverse = entity[OF_NORM_INVERSE], live = entity[LIVE];
     vec side_b = 2.0f * norm * row[SCALE_ROOT];
     vec reached = (vec)((ivec)splat(1) & (side_b <= REACH));
     side_b = at_most(REACH, side_b);
@@ -87,13 +89,13 @@ INLINE void describe_row(const struct sweep *s, int64_t row, float sq, float *fa
 INLINE void describe_entity(const struct sweep *s, float sq, float *fact) {
     *fact = s->norms != 0 ? s->norms * sq : 0;
 }
-INLINE vec start(const vec *row, const float *entity) { return row[BASE] + *entity; }
+INLINE vec start(const vec *row, const vec *entity) { return row[BASE] + *entity; }
 INLINE float dot_factor(const struct sweep *s, int64_t row) { return s->product * s->scale[row]; }
 INLINE float sq_factor(const struct sweep *s, int64_t row) { return s->norms * s->scale[row]; }
 INLINE float query_factor(const struct sweep *s) { return s->product; }
 
 INLINE struct compared compare(
-    const struct sweep *s, vec inner, const vec *row, const float *entity) {
+    const struct sweep *s, vec inner, const vec *row, const vec *entity) {
     vec one = splat(1), held = at_least(s->floor, inner);
     (void)entity;
     return (struct compared){row[GAIN] * held, one, one, one, held};

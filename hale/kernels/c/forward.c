@@ -94,6 +94,17 @@ INLINE vec keep(vec value, uint32_t left_out) {
     return (vec)((ivec)value & ((bit & ((int32_t)left_out - (ivec){0})) == 0));
 }
 
+struct entity_facts {
+    vec of[ENTITY_FACTS];
+};
+
+/* What describes an entity, in all lanes. */
+INLINE struct entity_facts facts_at(const float *fact, int64_t entity) {
+    struct entity_facts facts;
+    for (int i = 0; i < ENTITY_FACTS; i++) facts.of[i] = splat(fact[entity * ENTITY_FACTS + i]);
+    return facts;
+}
+
 /* One block of queries against one tile: scores, their sums, weights in both packings. */
 INLINE void forward_block(
     int mode, int vectors, const struct work *w, int64_t tile, int64_t block, int64_t count,
@@ -122,7 +133,7 @@ INLINE void forward_block(
         for (int v = 0; v < vectors; v++) {
             vec known[FACTS];
             for (int i = 0; i < FACTS; i++) known[i] = load(w->facts + i * rows + row + v * LANES);
-            for (int j = 0; j < BLOCK; j++) inner[j][v] = start(known, fact + j * ENTITY_FACTS);
+            for (int j = 0; j < BLOCK; j++) inner[j][v] = start(known, facts_at(fact, j).of);
         }
         multiply(0, vectors, dim, entity, dim, query, vectors * LANES, inner);
         for (int v = 0; v < vectors; v++) {
@@ -130,7 +141,7 @@ INLINE void forward_block(
             for (int i = 0; i < FACTS; i++) known[i] = load(w->facts + i * rows + row + v * LANES);
 #pragma GCC unroll 8
             for (int j = 0; j < BLOCK; j++) {
-                struct compared x = compare(s, inner[j][v], known, fact + j * ENTITY_FACTS);
+                struct compared x = compare(s, inner[j][v], known, facts_at(fact, j).of);
                 vec slope, score = ACTIVATION(x.distance, s->first, s->second, &slope);
                 score = at_least(-3e38f, score); /* rounded before the shift: no fused sum */
                 uint32_t left_out = masked ? scratch->left_out[begin + j] >> (v * LANES) : 0;

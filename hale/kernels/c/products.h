@@ -39,13 +39,13 @@ static void vector_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
 #include <unistd.h>
 
 /* Whether this process may use matrix tiles; asks the system, which answers the same each time. */
-static int tiles_granted(void) {
+INLINE int tiles_granted(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
 /* Tiles 0 and 1 are sums; 2, 3 and 4 the left and right sides; 5, 6 and 7 those of 8 last pairs. */
-static void begin_tiles(void) {
+INLINE void begin_tiles(void) {
     struct {
         uint8_t palette, start_row, reserved[14];
         uint16_t row_bytes[16];
@@ -58,7 +58,7 @@ static void begin_tiles(void) {
     _tile_loadconfig(&shapes);
 }
 
-static void end_tiles(void) { _tile_release(); }
+INLINE void end_tiles(void) { _tile_release(); }
 
 /* Keeps the compiler from moving memory accesses across those of tiles, which it does not see. */
 #define FENCE() __asm__ volatile("" ::: "memory")
@@ -104,9 +104,9 @@ static void tile_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
     FENCE();
 }
 #else
-static int tiles_granted(void) { return 0; }
-static void begin_tiles(void) {}
-static void end_tiles(void) {}
+INLINE int tiles_granted(void) { return 0; }
+INLINE void begin_tiles(void) {}
+INLINE void end_tiles(void) {}
 #define tile_product vector_product
 #endif
 

@@ -19,6 +19,10 @@ struct sweep {
     const float *upstream;                                /* (rows) */
     float *query_gradient, *scale_gradient, *entity_gradient;
     int64_t accumulate; /* add to entity_gradient instead of writing it */
+    /* chosen scores only */
+    int64_t columns;
+    const int64_t *chosen;      /* (rows, columns): entities */
+    float *score, *derivatives; /* (rows, columns); planes of it, NULL: no gradient is wanted */
 };
 
 #include "comparators.h"

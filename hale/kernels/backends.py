@@ -1,0 +1,44 @@
+"""Which backend serves a call: the environment variable HALE_KERNEL, else the device, decides."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import torch
+
+log = logging.getLogger(__name__)
+
+_OF_DEVICE = {"cpu": "native", "cuda": "triton"}
+
+
+def choose(device: torch.device, obstacles: Mapping[str, Callable[[], str | None]]) -> str:
+    """``native``, ``triton`` or ``reference``.
+
+    Args:
+        device: where the tensors are.
+        obstacles: for each backend that has the operation, beside the reference, a function that
+            tells in one line why it does not serve this call, or None if it does.
+
+    Raises:
+        RuntimeError: HALE_KERNEL forces a backend that has the operation but does not serve.
+        ValueError: HALE_KERNEL names no backend.
+    """
+    forced = os.environ.get("HALE_KERNEL", "")
+    if forced not in ("", "reference", *_OF_DEVICE.values()):
+        raise ValueError(f"HALE_KERNEL must be reference, native or triton, got {forced!r}")
+    backend = forced or _OF_DEVICE.get(device.type, "reference")
+    if backend not in obstacles:
+        return "reference"
+    obstacle = obstacles[backend]()
+    if obstacle is None:
+        return backend
+    if forced:
+        raise RuntimeError(f"HALE_KERNEL={forced}: {obstacle}")
+    _note(obstacle)
+    return "reference"
+
+
+@cache
+def _note(obstacle: str) -> None:
+    log.warning("%s; falling back to the slower reference", obstacle)
