@@ -335,11 +335,11 @@ FALLBACK = """
 import torch
 from hale.activations import Halin, Hanon
 from hale.comparators import SquaredEuclidean
-from hale.kernels import entity_logsumexp as module
-from hale.kernels import native
-module.log.warning = lambda text, *values: print(text % values)
+from hale.kernels import backends
+from hale.kernels.entity_logsumexp import entity_logsumexp
+backends.log.warning = lambda text, *values: print(text % values)
 inputs = torch.ones(2, 3), torch.ones(2), torch.ones(4, 3)
-print(module.entity_logsumexp(*inputs, SquaredEuclidean(), Hanon()).isfinite().all().item())
+print(entity_logsumexp(*inputs, SquaredEuclidean(), Hanon()).isfinite().all().item())
 """
 
 

@@ -87,6 +87,7 @@ static void *run_chunks(void *argument) {
     struct work *work = team->work;
     float *scratch = allocate(team->scratch);
     if (!scratch) __atomic_store_n(&work->failed, 1, __ATOMIC_RELAXED);
+    const uint32_t denormals = flush_denormals();
     if (work->matrix_tiles) begin_tiles();
     while (scratch) {
         int64_t chunk = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
@@ -95,6 +96,7 @@ static void *run_chunks(void *argument) {
                     (chunk + 1) * work->tiles / work->chunks, chunk, scratch);
     }
     if (work->matrix_tiles) end_tiles();
+    restore_denormals(denormals);
     free(scratch);
     return NULL;
 }
