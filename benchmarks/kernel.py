@@ -1,40 +1,68 @@
-"""Times entity_logsumexp, forward and backward, against naive and chunked PyTorch and the roofline.
+"""Times the kernels, forward and backward: LogSumExp over all entities, scores of chosen ones.
 
     python -m benchmarks.kernel [--repeat 15] [--fastest] [--threads 2] [--quick] [--out FILE]
 
 Every way runs once per round, in turn, so that what else the machine does meets all alike; the
-table shows medians over rounds, in milliseconds, or with ``--fastest`` minima, for a busy machine.
-``roofline`` is the longer of two times measured in the same rounds: the three matrix products of
-the same shapes by ``torch.mm`` (scores in float32, both gradient products in the faster of float32
-and bfloat16), and one ``exp`` in place over as many numbers as Hanon needs, two per score (one for
-Halin), block by block in cache.
+tables show medians over rounds, in milliseconds, or with ``--fastest`` minima, for a busy machine.
+The LogSumExp runs against naive and chunked PyTorch, chosen scores against PyTorch. ``roofline`` is
+the longer of two times measured in the same rounds: the three matrix products of the same shapes by
+``torch.mm`` (scores in float32, both gradient products in the faster of float32 and bfloat16), and
+one ``exp`` in place over as many numbers as Hanon needs, two per score (one for Halin), block by
+block in cache.
 """
 
 import os
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from benchmarks.measure import Row, interleaved, parse, parser, report
 from hale.activations import Activation, Halin, Hanon
 from hale.comparators import SquaredEuclidean
+from hale.kernels.chosen_scores import chosen_scores
 from hale.kernels.entity_logsumexp import entity_logsumexp
+from hale.lookup import Table
 
 SHAPES = (
     (102, 40_943, 32), (409, 40_943, 32), (102, 14_541, 32), (409, 14_541, 32), (102, 14_541, 256),
 )  # fmt: skip
+CHOSEN = ((4096, 1, 14_541, 32), (1024, 50, 14_541, 32), (1024, 50, 40_943, 32))
+"""Queries, chosen entities of each (a positive; SamNeg's negatives), entities, dimension."""
 BLOCK = 1 << 16
+
+
+def inputs(rows: int, entities: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, scales and entities, at distances around 1."""
+    query_ND, entity_ED = (
+        (torch.randn(count, dim) * (2 * dim) ** -0.5).requires_grad_() for count in (rows, entities)
+    )
+    return query_ND, torch.ones(rows, requires_grad=True), entity_ED
+
+
+def chosen_ways(
+    rows: int, columns: int, entities: int, dim: int
+) -> dict[str, Callable[[], object]]:
+    """What is timed of chosen scores at one shape, by name."""
+    leaves = query_ND, scale_N, entity_ED = inputs(rows, entities, dim)
+    entity_NK = torch.randint(entities, (rows, columns))
+
+    def backend(name: str) -> None:
+        os.environ["HALE_KERNEL"] = name
+        table = Table(entity_ED)
+        score_NK = chosen_scores(query_ND, scale_N, table, entity_NK, SquaredEuclidean(), Hanon())
+        torch.autograd.grad(score_NK.mean(), leaves)
+
+    return {name: partial(backend, name) for name in ("native", "reference")}
 
 
 def ways(
     rows: int, entities: int, dim: int, activation: Activation
 ) -> dict[str, Callable[[], object]]:
-    """What is timed at one shape, by name."""
-    query_ND = (torch.randn(rows, dim) * (2 * dim) ** -0.5).requires_grad_()
-    entity_ED = (torch.randn(entities, dim) * (2 * dim) ** -0.5).requires_grad_()
-    scale_N = torch.ones(rows, requires_grad=True)
-    leaves = (query_ND, scale_N, entity_ED)
+    """What is timed of the LogSumExp at one shape, by name."""
+    leaves = query_ND, scale_N, entity_ED = inputs(rows, entities, dim)
     comparator = SquaredEuclidean()
 
     def backend(name: str) -> None:
@@ -109,7 +137,12 @@ def main() -> None:
             }
             name = {"activation": type(activation).__name__}
             rows.append(size | name | ms | {"roofline": roofline} | ratios)
-    report(given, kernel_ms=rows)
+    chosen: list[Row] = []
+    for shape in [(20, 3, 500, 32)] if given.quick else CHOSEN:
+        ms = milliseconds(chosen_ways(*shape), given.repeat, given.fastest)
+        size = dict(zip(("N", "K", "E", "D"), shape, strict=True))
+        chosen.append(size | ms | {"reference/native": ms["reference"] / ms["native"]})
+    report(given, kernel_ms=rows, chosen_ms=chosen)
 
 
 if __name__ == "__main__":
