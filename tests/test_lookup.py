@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hale.kernels.native_rows import add_rows
 from hale.lookup import Table, rows
 
 
@@ -37,24 +36,6 @@ def test_gradient_sums_repeated_rows_the_same_way_each_time():
         grads.append(table_RX.grad)
     assert grads[0].equal(grads[1])
     assert grads[0].equal(grads[2])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("columns", [1, 16, 37])
-def test_adds_rows_as_index_add_does(columns, dtype):
-    generator = torch.Generator().manual_seed(0)
-    index_B = torch.randint(7, (200,), generator=generator)
-    row_BX = torch.rand(columns, 200, generator=generator, dtype=dtype).T  # not contiguous
-    table_RX = torch.rand(7, columns, generator=generator, dtype=dtype)
-    expected = table_RX.double().index_add(0, index_B, row_BX.double())
-    assert add_rows(table_RX, index_B, row_BX) is table_RX
-    torch.testing.assert_close(table_RX.double(), expected, rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("outside", [-1, 6])
-def test_refuses_to_add_to_what_is_no_row(outside):
-    with pytest.raises((IndexError, RuntimeError)):
-        add_rows(torch.zeros(6, 4), torch.tensor([0, outside]), torch.ones(2, 4))
 
 
 @pytest.mark.parametrize("outside", [-1, 6])

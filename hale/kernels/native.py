@@ -5,7 +5,7 @@ method and its measurements are in docs/kernel.md.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +102,6 @@ def _library(defines: tuple[str, ...]) -> ctypes.CDLL | str:
         return f"the native kernel is not available: {error}"
     for name in ("forward", "backward", "chosen", "chosen_backward"):
         getattr(library, f"hale_{name}").argtypes = [ctypes.POINTER(Sweep)]
-    library.hale_add_rows.argtypes = [_POINTER, _INT, _POINTER, _POINTER, _INT, _INT]
     sizes = {"tape_floats": 2, "weight_bytes": 2, "most_rows": 3, "derivative_floats": 1}
     for name, arguments in sizes.items():
         function = getattr(library, f"hale_{name}")
@@ -110,9 +109,7 @@ def _library(defines: tuple[str, ...]) -> ctypes.CDLL | str:
     return library
 
 
-def unavailable(
-    inputs: Sequence[Tensor], comparator: Comparator, activation: Activation
-) -> str | None:
+def unavailable(inputs: Inputs, comparator: Comparator, activation: Activation) -> str | None:
     """Why the kernels cannot take these tensors, in one line; else None, and they are compiled."""
     for tensor in inputs:
         if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
