@@ -27,7 +27,7 @@ __all__ = ["load"]
 
 # PyTorch's OpenMP threads spin for milliseconds after each operation, on the cores that the native
 # kernel's threads want next. Has an effect if set before torch is imported; see docs/kernel.md.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __version__ = "0.1.0"
 
