@@ -134,7 +134,7 @@ INLINE vec log2_positive(vec x) {
 
 /* ---- denormals -------------------------------------------------------------------------------- */
 
-/* From here on numbers below 2^-126 count as 0 in this thread: one costs as much as 100 others.
+/* From here on numbers below 2^-126 count as 0 in this thread: one costs as much as many others.
  * Returns what `restore_denormals` takes. */
 #if defined(__SSE2__)
 #include <xmmintrin.h>
