@@ -43,6 +43,11 @@ except CompileError as error:
 
 VALUE, GRADIENT, GRADIENT_BF16 = 2e-5, 1e-4, 1e-2
 EUCLIDEAN = (SquaredEuclidean(), Hanon())
+SHAPES = settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def agree(rows, entities, dim, comparator, activation, masked, seed=0, std=None):
@@ -100,11 +105,7 @@ def test_what_the_compiler_knows_of_this_processor_is_used(target, tmp_path, mon
     assert shared_library(native.SOURCES, ("ACTIVATION=hanon",)).is_file()
 
 
-@settings(
-    deadline=None,
-    max_examples=25,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@SHAPES
 @given(
     st.integers(1, 150), st.integers(2, 300), st.integers(1, 70), st.booleans(), st.integers(0, 99)
 )
@@ -116,11 +117,7 @@ def test_agrees_at_any_shape(flags, monkeypatch, rows, entities, dim, masked, se
 
 
 @pytest.mark.usefixtures("_fp32")
-@settings(
-    deadline=None,
-    max_examples=25,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@SHAPES
 @given(
     st.integers(1, 70), st.integers(2, 300), st.integers(1, 40), st.booleans(), st.integers(0, 99)
 )

@@ -30,7 +30,10 @@ def native_chosen_scores(
     kernel = find_kernel(comparator, activation)
     if isinstance(kernel, str):
         raise RuntimeError(kernel)
-    return entity.through(_NativeChosenScores, query_BD, scale_B, entity_BK.contiguous(), kernel)
+    differentiable = torch.is_grad_enabled()
+    return entity.through(
+        _NativeChosenScores, query_BD, scale_B, entity_BK.contiguous(), kernel, differentiable
+    )
 
 
 class _NativeChosenScores(torch.autograd.Function):
@@ -42,13 +45,14 @@ class _NativeChosenScores(torch.autograd.Function):
         scale_B: Tensor,
         entity_BK: Tensor,
         kernel: Kernel,
+        differentiable: bool,
     ) -> tuple[Tensor, Tensor]:
         inputs = (query_BD.contiguous(), scale_B.contiguous(), entity_ED.contiguous())
         score_BK = query_BD.new_empty(entity_BK.shape)
         sweep = kernel.sweep(inputs, columns=entity_BK.shape[1])
         sweep.chosen, sweep.score = entity_BK.data_ptr(), score_BK.data_ptr()
         derivatives = None
-        if any(ctx.needs_input_grad):
+        if differentiable and any(ctx.needs_input_grad):
             count = kernel.library.hale_derivative_floats(entity_BK.numel())
             derivatives = score_BK.new_empty(count)
             sweep.derivatives = derivatives.data_ptr()
@@ -64,7 +68,7 @@ class _NativeChosenScores(torch.autograd.Function):
         ctx: Any, upstream_BK: Tensor | None, grad_entity_ED: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         if upstream_BK is None:
-            return grad_entity_ED, None, None, None, None
+            return grad_entity_ED, None, None, None, None, None
         *inputs, entity_BK = ctx.saved_tensors
         kernel, (query_BD, scale_B, entity_ED) = ctx.kernel, inputs
         upstream_BK = upstream_BK.contiguous()
@@ -75,13 +79,11 @@ class _NativeChosenScores(torch.autograd.Function):
         sweep = kernel.sweep((query_BD, scale_B, entity_ED), columns=entity_BK.shape[1])
         sweep.chosen, sweep.derivatives = entity_BK.data_ptr(), ctx.derivatives.data_ptr()
         sweep.upstream = upstream_BK.data_ptr()
-        sweep.query_gradient, sweep.scale_gradient = (
-            grad_query_BD.data_ptr(),
-            grad_scale_B.data_ptr(),
-        )
+        sweep.query_gradient = grad_query_BD.data_ptr()
+        sweep.scale_gradient = grad_scale_B.data_ptr()
         sweep.entity_gradient = grad_entity_ED.data_ptr()
         _check(kernel.library.hale_chosen_backward(sweep), len(entity_ED))
-        return grad_entity_ED, grad_query_BD, grad_scale_B, None, None
+        return grad_entity_ED, grad_query_BD, grad_scale_B, None, None, None
 
 
 def _check(status: int, entities: int) -> None:
