@@ -17,17 +17,12 @@ Shapes are part of names (``query_BD``, ``score_BE``):
     P  (row, entity) pairs             T  triples
 """
 
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hale.trained import load
 
 __all__ = ["load"]
-
-# PyTorch's OpenMP threads spin for milliseconds after each operation, on the cores that the native
-# kernel's threads want next. Has an effect if set before torch is imported; see docs/kernel.md.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __version__ = "0.1.0"
 

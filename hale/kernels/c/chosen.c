@@ -8,7 +8,7 @@
 #include "sweep.h"
 
 enum { BY_DOT, BY_QUERY_SQ, BY_ENTITY_SQ, BY_SCALE, DERIVATIVES };
-enum { FLOATS_OF_A_THREAD = 1 << 19 }; /* fewer are not worth the start of one */
+enum { FLOATS_OF_A_THREAD = 1 << 16 }; /* fewer are not worth another */
 
 int64_t hale_derivative_floats(int64_t pairs) { return DERIVATIVES * padded(pairs, LANES); }
 

@@ -82,7 +82,7 @@ struct team {
     int64_t scratch;
 };
 
-static void *run_chunks(void *argument) {
+static void run_chunks(void *argument) {
     struct team *team = argument;
     struct work *work = team->work;
     float *scratch = allocate(team->scratch);
@@ -98,14 +98,33 @@ static void *run_chunks(void *argument) {
     if (work->matrix_tiles) end_tiles();
     restore_denormals(denormals);
     free(scratch);
+}
+
+#ifdef __linux__
+/* PyTorch's own threads (libgomp), which wait for work on the cores that others would want; NULL
+ * where PyTorch has another runtime. */
+extern void GOMP_parallel(void (*)(void *), void *, unsigned threads, unsigned flags)
+    __attribute__((weak));
+#else
+static void (*const GOMP_parallel)(void (*)(void *), void *, unsigned, unsigned) = NULL;
+#endif
+
+static void *run_thread(void *team) {
+    run_chunks(team);
     return NULL;
 }
 
 static void run(struct team team) {
     pthread_t thread[256];
-    int64_t wanted = smaller(smaller(team.work->s->threads, team.work->chunks), 256) - 1, started = 0;
+    const int64_t threads = smaller(team.work->s->threads, 256);
+    const int64_t others = smaller(threads, team.work->chunks) - 1;
+    int64_t started = 0;
     team.work->next = 0;
-    while (started < wanted && !pthread_create(&thread[started], NULL, run_chunks, &team)) started++;
+    if (others > 0 && GOMP_parallel) {
+        GOMP_parallel(run_chunks, &team, threads, 0); /* all: libgomp ends what a team leaves out */
+        return;
+    }
+    while (started < others && !pthread_create(&thread[started], NULL, run_thread, &team)) started++;
     run_chunks(&team);
     while (started > 0) pthread_join(thread[--started], NULL);
 }
