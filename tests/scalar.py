@@ -145,6 +145,10 @@ def _hyperbolic(p: Parameters, tangent: Vector, r: int) -> Vector:
     return mobius_add(exp0(tangent, c), exp0(p["translation"][r], c), c)
 
 
+def mure(p: Parameters, e: int, r: int) -> Vector:
+    return add(distmult(p, e, r), p["translation"][r])
+
+
 def murp(p: Parameters, e: int, r: int) -> Vector:
     return _hyperbolic(p, distmult(p, e, r), r)
 

@@ -37,6 +37,7 @@ QUERY = {
     "rotl": scalar.rotl,
     "rot2l": scalar.rot2l,
     "murp": scalar.murp,
+    "mure": scalar.mure,
     "roth": scalar.roth,
     "refh": scalar.refh,
     "atth": scalar.atth,
