@@ -13,7 +13,9 @@ from benchmarks.measure import Row
 
 TITLES = {
     "hale": "hale (RotL)",
-    "hale_short": "hale, 1/4 of the time",
+    "hale_short": "hale (RotL), 1/4 of the time",
+    "hale_mure": "hale (MuRE)",
+    "hale_mure_short": "hale (MuRE), 1/4 of the time",
     "complex_n3": "ComplEx-N3 on hale's kernel",
     "complex_n3_plain": "ComplEx-N3, plain PyTorch",
     "pykeen_transe_slcwa": "PyKEEN TransE, sLCWA",
@@ -25,7 +27,7 @@ TITLES = {
 }
 COLOURS = {
     "hale": "#D55E00",
-    "hale_short": "#E69F00",
+    "hale_mure": "#E69F00",
     "complex_n3": "#000000",
     "complex_n3_plain": "#777777",
     "transe": "#0072B2",
@@ -86,7 +88,7 @@ def seconds_to(curve: list[Row], mrr: float) -> tuple[float, bool] | None:
 
 def section(dataset: str, records: dict[str, Row]) -> str:
     """The table of a dataset."""
-    of_hale = [records[name]["curve"] for name in ("hale", "hale_short") if name in records]
+    of_hale = [record["curve"] for name, record in records.items() if name.startswith("hale")]
     lines = [
         f"## {dataset}",
         "",
@@ -132,9 +134,9 @@ def draw(axis: Axes, dataset: str, records: dict[str, Row]) -> None:
         )
         axis.plot(
             x, y, color=colour(name), lw=2.5 if name.startswith("hale") else 1.5,
-            ls="--" if name.endswith("_lcwa") else "-",
+            ls="--" if name.endswith("_lcwa") else ":" if name.endswith("_short") else "-",
         )  # fmt: skip
-        if name == "hale_short":
+        if name.endswith("_short"):
             axis.annotate(
                 TITLES[name], (x[-1], y[-1]), (0, 7), textcoords="offset points", ha="center",
                 color=colour(name), fontsize=9,
@@ -158,4 +160,4 @@ def draw(axis: Axes, dataset: str, records: dict[str, Row]) -> None:
 
 def colour(name: str) -> str:
     """The colour of a system."""
-    return COLOURS.get(name) or COLOURS[name.split("_")[1]]
+    return COLOURS.get(name.removesuffix("_short")) or COLOURS[name.split("_")[1]]

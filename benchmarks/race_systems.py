@@ -77,7 +77,8 @@ class PyKEEN:
     lr: float = 0.01
 
 
-HALE = (f"model.dim={DIM}", "model=rotl", "loss=hale", "activation=hanon")
+HALE = (f"model.dim={DIM}", "loss=hale", "activation=hanon")
+ROTL, MURE = (*HALE, "model=rotl"), (*HALE, "model=mure")
 COMPLEX_N3 = (
     f"model.dim={DIM}", "model=complex", "model.n3=0.05", "model.init_std=0.001", "loss=all_neg",
     "activation=identity", "optimizer=adagrad", "optimizer.lr=0.1", "schedule=constant",
@@ -88,8 +89,10 @@ ROTATE = {"embedding_dim": DIM // 2}
 COMPLEX = {"embedding_dim": DIM // 2, "entity_initializer": "xavier_uniform",
            "relation_initializer": "xavier_uniform"}  # fmt: skip
 SYSTEMS: dict[str, Hale | PyKEEN] = {
-    "hale": Hale(HALE),
-    "hale_short": Hale(HALE, share=0.25),
+    "hale": Hale(ROTL),
+    "hale_short": Hale(ROTL, share=0.25),
+    "hale_mure": Hale(MURE),
+    "hale_mure_short": Hale(MURE, share=0.25),
     "complex_n3": Hale(COMPLEX_N3),
     "complex_n3_plain": Hale(COMPLEX_N3, kernel="reference"),
     "pykeen_transe_slcwa": PyKEEN("TransE", "sLCWA", 1024, TRANSE, negatives=64),
