@@ -1,3 +1,4 @@
+import ctypes
 import os
 import platform
 import statistics
@@ -185,6 +186,19 @@ def test_the_result_does_not_depend_on_threads():
         results.append(differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN))
     for result in results[1:]:
         assert all(map(torch.equal, result, results[0]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PyTorch runs on libgomp on Linux")
+def test_threads_are_those_of_pytorch_or_its_own(monkeypatch):
+    assert hasattr(ctypes.CDLL(None), "GOMP_parallel")  # what a weak symbol is looked up in
+    inputs, weight = draw(70, 3000, 16)
+    torch.set_num_threads(2)
+    pool = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN)
+    elsewhere = native._library(("ACTIVATION=hanon", "GOMP_parallel=no_such_function"))
+    kernel = native.find_kernel(*EUCLIDEAN[:2])._replace(library=elsewhere)
+    monkeypatch.setattr(native_lse, "find_kernel", lambda *_: kernel)
+    own = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN)
+    assert all(map(torch.equal, pool, own))
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
