@@ -29,7 +29,6 @@ class MuRE(QueryModel):
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Stretch each coordinate, then translate."""
-        factor_BD, translation_BD = (
-            rows(table, relation_B) for table in (self.factor, self.translation)
-        )
+        factor_BD = rows(self.factor, relation_B)
+        translation_BD = rows(self.translation, relation_B)
         return torch.addcmul(translation_BD, entity_BD, factor_BD)
