@@ -104,8 +104,10 @@ systems: $(READY) ## docs/systems.md, every recorded run
 # Benchmarks (docs/bench.md says more); quiet machines only:
 #   THREADS  CPU threads; PyTorch's choice for bench, 1 for each system of the race
 #   SECONDS  training seconds of each system of the race
+#   RACE     folder of its records
 #   JOBS     systems of the race at a time, each on its own cores
 SECONDS ?= 240
+RACE ?= results/race
 BENCH := $(VENV)/.bench
 
 $(BENCH): $(READY)
@@ -117,8 +119,8 @@ bench: $(BENCH) ## time the parts of hale, and the same of PyKEEN
 
 race: $(BENCH) ## valid MRR against training seconds: hale, ComplEx-N3, PyKEEN
 	$(BIN)/python -m benchmarks.race --seconds $(SECONDS) --threads $(or $(THREADS),1) \
-	  --jobs $(JOBS) $(ARGS)
-	$(BIN)/python -m benchmarks.race --report
+	  --jobs $(JOBS) --folder $(RACE) $(ARGS)
+	$(BIN)/python -m benchmarks.race --report --folder $(RACE)
 
 clean: ## remove the environment and caches, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -6,6 +6,7 @@ interrupted race goes on. ``--report`` makes ``race.md`` and ``race.png`` of the
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def run_missing(given: argparse.Namespace) -> None:
         for name in names
         if not record_path(given.folder, dataset, name).exists()
     ]
+    _require_alike(given, names)
     free: SimpleQueue[list[int]] = SimpleQueue()
     for job in range(given.jobs):
         free.put(usable[job * given.threads : (job + 1) * given.threads])
@@ -95,6 +97,20 @@ def run_missing(given: argparse.Namespace) -> None:
     if not all(done):
         failed = [" ".join(task) for task, fine in zip(missing, done, strict=True) if not fine]
         sys.exit(f"failed: {', '.join(failed)}; run again to go on")
+
+
+def _require_alike(given: argparse.Namespace, names: list[str]) -> None:
+    """End the command where a record that is there is of another race."""
+    for path in (record_path(given.folder, d, n) for d in given.datasets for n in names):
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            seconds, threads = record["seconds"], record["hardware"]["threads"]
+            if (seconds, threads) != (given.seconds, given.threads):
+                sys.exit(
+                    f"{path} is of {seconds:g} s on {threads} threads, this race of "
+                    f"{given.seconds:g} s on {given.threads}: choose another folder for it "
+                    "(--folder, or RACE=... with make)"
+                )
 
 
 def record_path(folder: Path, dataset: str, name: str) -> Path:

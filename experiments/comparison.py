@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 
 from experiments.markdown import markdown_table, write_csv, write_text
 from experiments.records import NAMES, PAPER, Record, Summary, read_csv, select, summarize
@@ -65,13 +66,15 @@ def _dim(row: dict[str, str]) -> int:
 def build(table: str, title: str, records: list[Record], folder: Path) -> None:
     """Write ``table.md`` and ``table.csv`` of a table and print it."""
     lines = comparison(table, records)
-    text = f"# {title}\n\n{_legend(lines)}"
+    machines = Counter(run.hardware for line in lines for run in line.runs)
+    letters = dict(zip(machines, ascii_uppercase, strict=False))
+    text = f"# {title}\n\n{_legend(machines, letters)}"
     for dataset in dict.fromkeys(line.paper["dataset"] for line in lines):
-        rows = [_markdown_row(line) for line in lines if line.paper["dataset"] == dataset]
+        rows = [_markdown_row(line, letters) for line in lines if line.paper["dataset"] == dataset]
         header = ["strategy", "model"]
         for name in ("MRR", "H@10", "H@1"):
             header += [f"{name}, paper", "ours", "diff."]
-        header += ["seconds, paper", "ours", "n"]
+        header += ["seconds, paper", "ours", "on", "n"]
         text += f"\n## {NAMES[dataset]}\n\n{markdown_table(header, rows, left=2)}"
     write_text(folder / f"{table}.md", text)
     header = ["table", "dataset", "strategy", "model", "dim", "metric", "paper", "mean", "std", "n",
@@ -82,9 +85,8 @@ def build(table: str, title: str, records: list[Record], folder: Path) -> None:
     print(f"{folder / table}.md, {folder / table}.csv")
 
 
-def _legend(lines: list[Line]) -> str:
-    hardware = Counter(run.hardware for line in lines for run in line.runs)
-    where = "; ".join(f"{name} ({count} runs)" for name, count in hardware.items())
+def _legend(machines: Counter[str], letters: dict[str, str]) -> str:
+    where = "; ".join(f"{letters[name]}, {name} ({count} runs)" for name, count in machines.items())
     return (
         "Filtered test metrics: the paper's (GTX 1070), ours as mean ± sample standard deviation "
         "over n seeds, and the difference of the two. Seconds are of the training clock; a dash "
@@ -93,7 +95,7 @@ def _legend(lines: list[Line]) -> str:
     )
 
 
-def _markdown_row(line: Line) -> list[str]:
+def _markdown_row(line: Line, letters: dict[str, str]) -> list[str]:
     cells = [NAMES[line.paper["strategy"]], NAMES[line.paper["model"]]]
     for metric in METRICS:
         ours, difference = line.ours(metric), line.difference(metric)
@@ -103,7 +105,8 @@ def _markdown_row(line: Line) -> list[str]:
             "" if difference is None else f"{difference:+.3f}",
         ]
     seconds = f"{line.seconds.mean:.0f}" if line.seconds else "-" if line.runs else ""
-    return [*cells, f"{line.paper_seconds:.0f}", seconds, str(len(line.runs))]
+    on = "".join(sorted({letters[run.hardware] for run in line.runs}))
+    return [*cells, f"{line.paper_seconds:.0f}", seconds, on, str(len(line.runs))]
 
 
 def _csv_row(table: str, line: Line, metric: str) -> list[str]:

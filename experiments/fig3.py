@@ -64,12 +64,15 @@ def _weights(runs: list[Record]) -> Path | None:
 
 
 def commonest_relation(graph: KnowledgeGraph) -> NDArray[np.int64]:
-    """The relation that each entity takes part in most often in training, ``relation_E``."""
+    """The relation that each entity takes part in most often, ``relation_E``; -1 of one in none.
+
+    Triples of training count.
+    """
     head_T, relation_T, tail_T = graph.train.unbind(1)
     cell_T = torch.cat((head_T, tail_T)) * graph.num_relations + relation_T.repeat(2)
     count = torch.bincount(cell_T, minlength=graph.num_entities * graph.num_relations)
-    relation_E: NDArray[np.int64] = count.view(graph.num_entities, -1).argmax(1).numpy()
-    return relation_E
+    most_E, relation_E = count.view(graph.num_entities, -1).max(1)
+    return np.where(most_E > 0, relation_E, -1)
 
 
 def shown_entities(num_entities: int) -> NDArray[np.int64]:
@@ -80,7 +83,8 @@ def shown_entities(num_entities: int) -> NDArray[np.int64]:
 
 def named_relations(graph: KnowledgeGraph) -> list[int]:
     """The relations that are commonest with most entities, in falling order."""
-    counts = np.bincount(commonest_relation(graph), minlength=graph.num_relations)
+    relation_E = commonest_relation(graph)
+    counts = np.bincount(relation_E[relation_E >= 0], minlength=graph.num_relations)
     return [int(r) for r in np.argsort(-counts, kind="stable")[:NAMED] if counts[r]]
 
 

@@ -4,9 +4,11 @@ import csv
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from hale.errors import HaleError
 from hale.records.runs import RunFolder, find_runs
 
 PAPER = Path(__file__).with_name("paper.csv")
@@ -87,13 +89,24 @@ def read_records(roots: Iterable[Path]) -> list[Record]:
 def select(
     records: Iterable[Record], dataset: str, strategy: str, model: str, dim: int
 ) -> list[Record]:
-    """The runs of one system, by seed, from the first folder that has any."""
+    """The runs of one system, by seed, from the first folder that has any.
+
+    Raises:
+        HaleError: that folder has two of one seed, as the folder above those of two budgets has.
+    """
     wanted = (dataset, strategy, model, dim)
     found = [
         r for r in records
         if (r.choice("dataset"), r.choice("strategy"), r.choice("model"), r.dim) == wanted
     ]  # fmt: skip
-    return sorted((r for r in found if r.root == found[0].root), key=lambda r: r.seed)
+    runs = sorted((r for r in found if r.root == found[0].root), key=lambda r: r.seed)
+    for one, other in pairwise(runs):
+        if one.seed == other.seed:
+            raise HaleError(
+                f"{one.run.path} and {other.run.path} are runs of one system and seed: name the "
+                "folder of one budget and device, as results/cpu/0.25"
+            )
+    return runs
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from hale.errors import HaleError
-from hale.module import LinkPrediction, at_logging_step
+from hale.module import LinkPrediction, is_written
 from hale.queries import QueryBatch
 
 SYNC_STEPS = 16
@@ -131,7 +131,7 @@ class WallClockBudget(pl.Callback):
             self._read()
             if self.progress >= 1:
                 trainer.should_stop = True
-        if at_logging_step(trainer):
+        if is_written(trainer, trainer.global_step):
             pl_module.log("train_seconds", self.train_seconds, batch_size=1)
 
     def _at_end(self) -> bool:

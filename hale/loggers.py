@@ -35,19 +35,27 @@ def wandb_logger(
         project: W&B project.
         mode: ``offline`` (``wandb sync`` sends it later), ``online`` or ``disabled``.
         tags: W&B tags.
+
+    Raises:
+        HaleError: W&B refuses the mode, or there is no login for ``online``.
     """
-    run = wandb.init(
-        dir=output_dir,
-        name=name,
-        group=group,
-        config=config,
-        project=project,
-        mode=mode,  # type: ignore[arg-type]
-        tags=tags,
-        settings=wandb.Settings(
-            console="off", x_disable_stats=True, x_save_requirements=False, silent=True
-        ),
-    )
+    try:
+        run = wandb.init(
+            dir=output_dir,
+            name=name,
+            group=group,
+            config=config,
+            project=project,
+            mode=mode,  # type: ignore[arg-type]
+            tags=tags,
+            settings=wandb.Settings(
+                console="off", x_disable_stats=True, x_save_requirements=False, silent=True
+            ),
+        )
+    except (wandb.errors.Error, ValueError) as error:
+        raise HaleError(
+            f"W&B: {str(error).splitlines()[0]} (wandb login, or logger.mode=offline)"
+        ) from error
     run.define_metric("train_seconds")
     run.define_metric("*", step_metric="train_seconds")
     try:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hale.activations import Activation
-from hale.errors import DivergedError
+from hale.errors import DivergedError, HaleError
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.ranking import rank_batch
 from hale.losses.base import Loss
@@ -18,10 +18,10 @@ from hale.queries import QueryBatch
 from hale.scores import ScoreMatrix
 
 
-def at_logging_step(trainer: pl.Trainer) -> bool:
-    """Whether what happens in this step is logged: every ``log_every_n_steps``."""
+def is_written(trainer: pl.Trainer, step: int) -> bool:
+    """Whether Lightning writes what is logged in a step, which counts from 1."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
-    return trainer.global_step % every == 0
+    return step % every == 0
 
 
 class LinkPrediction(pl.LightningModule):
@@ -68,7 +68,7 @@ class LinkPrediction(pl.LightningModule):
     def training_step(self, batch: QueryBatch, batch_idx: int) -> Tensor:
         """One step's loss."""
         parts = self.loss_parts(batch)
-        if at_logging_step(self.trainer):
+        if is_written(self.trainer, self.trainer.global_step + 1):
             self._log_training(parts)
         return parts["loss"]
 
@@ -104,8 +104,15 @@ class LinkPrediction(pl.LightningModule):
         self.log_dict(values)
 
     def configure_optimizers(self) -> Optimizer:
-        """The optimizer over all parameters; its rate is set by the budget's schedule."""
-        return self.optimizer(self.parameters())
+        """The optimizer over all parameters; its rate is set by the budget's schedule.
+
+        Raises:
+            HaleError: the optimizer refuses its arguments.
+        """
+        try:
+            return self.optimizer(self.parameters())
+        except (TypeError, ValueError) as error:
+            raise HaleError(f"optimizer: {error}") from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the global generator (dropout draws from it)."""

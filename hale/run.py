@@ -8,7 +8,9 @@ Nothing heavy is imported until a run begins, so that ``--help`` and completion 
 """
 
 import logging
+import math
 import os
+import re
 import sys
 import warnings
 from contextlib import nullcontext
@@ -98,13 +100,15 @@ def run(cfg: DictConfig) -> float:
     import pytorch_lightning as pl
     import torch
 
+    from hale.checkpoints import IDENTITY_KEYS
     from hale.data import QueryDataModule
     from hale.errors import HaleError
     from hale.losses.base import require_compatible
     from hale.module import LinkPrediction
     from hale.records.results import read_result
-    from hale.training import IDENTITY_KEYS, Run, train
+    from hale.training import Run, train
 
+    _require_settings(cfg)
     _quieten()
     folder = Path(job.runtime.output_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -135,9 +139,9 @@ def run(cfg: DictConfig) -> float:
     name = job.job.override_dirname or folder.name
     sweep = Path(job.sweep.dir).name if job.mode is RunMode.MULTIRUN else None
     interval: int | timedelta = (
-        max(1, budget.steps // cfg.validations)
-        if budget.steps
-        else timedelta(seconds=budget.seconds / cfg.validations)
+        math.ceil(budget.steps / cfg.validations)
+        if budget.steps  # in seconds a little more, or one would come just before the end's
+        else timedelta(seconds=budget.seconds / (cfg.validations - 0.25))
     )
 
     facts = Run(folder, name, config, choices, cfg.monitor, cfg.test)
@@ -150,6 +154,28 @@ def run(cfg: DictConfig) -> float:
     )
     with tracking as logger:
         return train(facts, module, data, budget, make_trainer, logger)
+
+
+WHOLE_NUMBERS = {
+    "seed": 0, "validations": 1, "threads": 1, "budget.steps": 1, "data.batch_size": 1,
+    "data.ranking_batch_size": 1,
+}  # fmt: skip
+"""Settings that are whole numbers or null, and the least of each."""
+
+
+def _require_settings(cfg: DictConfig) -> None:
+    """Raise HaleError for a setting that no class of its own checks."""
+    from hale.errors import HaleError
+
+    for name, least in WHOLE_NUMBERS.items():
+        value = OmegaConf.select(cfg, name)
+        if value is not None and (type(value) is not int or value < least):
+            raise HaleError(f"{name} must be a whole number of at least {least}, got {value}")
+    if not re.fullmatch(r"valid/((head|tail)/)?(mrr|amri|hits@(1|3|10))", str(cfg.monitor)):
+        raise HaleError(
+            "monitor must be valid/ and a metric of which more is better (valid/mrr, valid/amri, "
+            f"valid/hits@10, valid/head/mrr, ...), got {cfg.monitor}"
+        )
 
 
 def _quieten() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from hale.budget import WallClockBudget
+from hale.checkpoints import Identity, MovableCheckpoint
 from hale.data import QueryDataModule
 from hale.errors import HaleError
 from hale.evaluation.baselines import popularity_scores, popularity_table
@@ -25,9 +26,6 @@ from hale.recording import Curve
 from hale.records.model_folder import write_model
 from hale.records.results import provenance, result_table, write_result
 from hale.scores import ScoreMatrix
-
-IDENTITY_KEYS = ("model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed")
-"""What of the config a checkpoint must share with the run that goes on from it."""
 
 
 @dataclass(frozen=True)
@@ -51,40 +49,6 @@ class Run:
     test: bool
 
 
-class Identity(pl.Callback):
-    """Marks checkpoints with what they were made of, to refuse those of another run.
-
-    Args:
-        fingerprint: of the graph.
-        config: the resolved config; only ``IDENTITY_KEYS`` of it count.
-    """
-
-    def __init__(self, fingerprint: str, config: dict[str, Any]) -> None:
-        self.identity = {"fingerprint": fingerprint} | {key: config[key] for key in IDENTITY_KEYS}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the run is."""
-        return self.identity
-
-    def require(self, path: Path) -> None:
-        """Raise HaleError unless ``path`` is a checkpoint of the same identity."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            found = state["callbacks"][self.state_key]
-        except Exception as error:
-            raise HaleError(
-                f"{path} is not a checkpoint of hale ({type(error).__name__}): remove it, or "
-                "start in a new folder"
-            ) from error
-        for key, value in self.identity.items():
-            if found.get(key) != value:
-                what = "dataset content" if key == "fingerprint" else key
-                raise HaleError(
-                    f"{path} was made with another {what} ({found.get(key)}, now {value}): "
-                    "use the same, or start in a new folder"
-                )
-
-
 def train(
     run: Run,
     module: LinkPrediction,
@@ -102,12 +66,13 @@ def train(
         The best value of ``run.monitor``.
 
     Raises:
-        HaleError: the run diverged, or the folder's checkpoint is of another run.
+        HaleError: the run diverged, the folder's checkpoint is of another run, the trainer refuses
+            its arguments, or it has more than one process.
     """
     started = time.perf_counter()
     console = Console()
     checkpoint = partial(
-        ModelCheckpoint, dirpath=run.folder / "checkpoints", enable_version_counter=False
+        MovableCheckpoint, dirpath=run.folder / "checkpoints", enable_version_counter=False
     )
     best = checkpoint(filename="best", monitor=run.monitor, mode="max")
     latest = checkpoint(filename="last")
@@ -115,11 +80,20 @@ def train(
     identity = Identity(data.graph.fingerprint, run.config)
     callbacks = [identity, budget, curve, BudgetBar(budget, console), best, latest]
     loggers = [CSVLogger(run.folder, name="csv"), *([logger] if logger else [])]
-    trainer = make_trainer(
-        callbacks=callbacks, logger=loggers, default_root_dir=run.folder, max_epochs=-1,
-        check_val_every_n_epoch=None, num_sanity_val_steps=0, enable_progress_bar=False,
-        enable_model_summary=False, use_distributed_sampler=False,
-    )  # fmt: skip
+    try:
+        trainer = make_trainer(
+            callbacks=callbacks, logger=loggers, default_root_dir=run.folder, max_epochs=-1,
+            check_val_every_n_epoch=None, num_sanity_val_steps=0, enable_progress_bar=False,
+            enable_model_summary=False, use_distributed_sampler=False,
+        )  # fmt: skip
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise HaleError(f"trainer: {error}") from error
+    if trainer.world_size > 1:
+        raise HaleError(
+            f"trainer.devices asks for {trainer.world_size} processes, whose clocks would differ: "
+            "a run has one device, trainer.devices=1"
+        )
+    made = provenance(trainer.strategy.root_device)  # the code that runs is that of the start
     last = run.folder / "checkpoints" / "last.ckpt"
     if last.exists():
         identity.require(last)
@@ -142,25 +116,23 @@ def train(
             }
         status = "success"
     finally:
-        if trainer.is_global_zero:
-            for each in loggers:
-                each.finalize(status)
-    record = metrics | _facts(run, module, data, budget) | {
+        for each in loggers:
+            each.finalize(status)
+    record = metrics | made | _facts(run, module, data, budget) | {
         "total_seconds": time.perf_counter() - started,
         "best_step": int(valid["step"]),
         **{f"{name}/{key}": value for name, m in baselines.items() for key, value in m.items()},
     }  # fmt: skip
-    if trainer.is_global_zero:
-        write_model(run.folder / "model", module.model, data.graph, record)
-        write_result(run.folder, record)
-        _report(console, run, record, baselines)
+    write_model(run.folder / "model", module.model, data.graph, record)
+    write_result(run.folder, record)
+    _report(console, run, record, baselines)
     return float(metrics[run.monitor])
 
 
 def _facts(
     run: Run, module: LinkPrediction, data: QueryDataModule, budget: WallClockBudget
 ) -> dict[str, Any]:
-    """What a record says beside metrics: the choices, what was spent, where and with what."""
+    """What a record says beside metrics and provenance: the choices, what was spent."""
     return {
         "name": run.name,
         "choices": run.choices,
@@ -171,7 +143,6 @@ def _facts(
         "train_seconds": budget.train_seconds,
         "warm_up_seconds": budget.warm_up_seconds,
         "steps": budget.steps_done,
-        **provenance(module.device),
     }
 
 

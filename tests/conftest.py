@@ -77,6 +77,7 @@ def run_training(
             "model": {"_target_": "hale.models.rotl.RotL", "dim": 8},
             "activation": {"_target_": "hale.activations.Hanon"},
             "seed": seed,
+            "monitor": "valid/mrr",
         }
         facts = Run(folder, "test", config, {"model": "rotl"}, "valid/mrr", test=True)
 

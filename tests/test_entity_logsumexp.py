@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hale.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.errors import HaleError
 from hale.kernels import backends, native
 from hale.kernels import entity_logsumexp as module
 from hale.kernels.entity_logsumexp import entity_logsumexp, reference_sweep
@@ -125,7 +126,7 @@ def test_unknown_kernel_is_refused(monkeypatch):
 def test_forced_kernel_that_cannot_serve_is_an_error(monkeypatch, kernel):
     monkeypatch.setenv("HALE_KERNEL", kernel)
     inputs, _ = draw(2, 3, 2, dtype=torch.float64)
-    with pytest.raises(RuntimeError, match=f"HALE_KERNEL={kernel}: "):
+    with pytest.raises(HaleError, match=f"HALE_KERNEL={kernel}: "):
         entity_logsumexp(*inputs, SquaredEuclidean(), Hanon())
 
 

@@ -31,8 +31,8 @@ PART = {
     "table2_full": ("dataset=wn18rr", "model=murp"),
     "table3": ("dataset=codex_s", "model=rotl"),
     "table3_full": ("dataset=codex_l", "model=tucker"),
-    "table5": ("dataset=codex_m,wn18rr",),
-    "fig2": ("dataset=wn18rr",),
+    "table5": (),
+    "fig2": (),
     "fig3": ("dataset=codex_m", "strategy=hale"),
 }
 """Of each experiment what is composed here; that is most of a plan's time."""
@@ -116,30 +116,52 @@ def test_strategies_are_what_the_paper_says(planned):
     def parts(config: dict) -> tuple[str, str]:
         return tuple(config[key]["_target_"].rsplit(".", 1)[1] for key in ("loss", "activation"))
 
-    for dataset in ("codex_m", "wn18rr"):
-        hale = of(dataset, "hale", "table5")
+    def apart(one: dict, other: dict) -> set[str]:
+        """The settings in which two configs differ."""
+        leaves = ("model", "loss", "activation", "data", "optimizer", "schedule", "budget")
+        keys = {(leaf, key) for config in (one, other) for leaf in leaves for key in config[leaf]}
+        return {
+            f"{leaf}.{key}" for leaf, key in keys
+            if one[leaf].get(key) != other[leaf].get(key)
+        }  # fmt: skip
+
+    for dataset in ("codex_m", "fb15k237", "wn18rr"):
+        hale, ablated, squareless, scaleless, sampled, softmax = (
+            of(dataset, strategy, "table5")
+            for strategy in ("hale", "hale_wo_activation", "hale_wo_pos_square",
+                             "hale_wo_rel_ratio", "ha_sam_neg", "ha_all_neg")
+        )  # fmt: skip
         assert parts(hale) == ("QuerySampling", "Hanon")
         assert hale["loss"]["square"]
         assert hale["model"]["relation_scale"]
-        without = of(dataset, "hale_wo_activation", "table5")
-        assert parts(without) == ("QuerySampling", "Identity")
-        assert without["loss"] == hale["loss"]
-        without = of(dataset, "hale_wo_pos_square", "table5")
-        assert without["loss"] == hale["loss"] | {"square": False}
-        assert without["activation"] == hale["activation"]
-        without = of(dataset, "hale_wo_rel_ratio", "table5")
-        assert without["model"] == hale["model"] | {"relation_scale": False}
-        assert without["loss"] == hale["loss"]
-        assert parts(of(dataset, "ha_sam_neg", "table5")) == ("SamNeg", "Hanon")
-        all_neg = of(dataset, "ha_all_neg", "table5")
-        assert parts(all_neg) == ("QuerySampling", "Hanon")
-        assert (all_neg["loss"]["alpha"], all_neg["loss"]["square"]) == (1.0, False)
-    for strategy, loss in (("sam_neg", "SamNeg"), ("adv_neg", "AdvNeg"), ("non_neg", "NonNeg")):
-        assert parts(of("wn18rr", strategy, "fig2")) == (loss, "Identity")
-    for activation in ("Artanh", "Temperature", "XExp", "Halin"):
-        found = of("wn18rr", f"hale_{activation.lower()}", "fig2")
-        assert parts(found) == ("QuerySampling", activation)
-        assert found["loss"] == hale["loss"]
+        assert parts(ablated) == ("QuerySampling", "Identity")
+        others = {name for name in apart(ablated, hale) if not name.startswith("activation.")}
+        assert others == (set() if dataset == "wn18rr" else {"optimizer.lr"})
+        assert apart(squareless, hale) == {"loss.square"}
+        assert apart(scaleless, hale) == {"model.relation_scale"}
+        assert not squareless["loss"]["square"]
+        assert scaleless["model"]["relation_scale"] is False
+        assert parts(sampled) == ("SamNeg", "Hanon")
+        assert parts(softmax) == ("QuerySampling", "Hanon")
+        assert (softmax["loss"]["alpha"], softmax["loss"]["square"]) == (1.0, False)
+        assert sampled["activation"] == softmax["activation"] == hale["activation"]
+        for strategy, loss in (
+            ("sam_neg", "SamNeg"), ("adv_neg", "AdvNeg"), ("non_neg", "NonNeg"),
+            ("all_neg", "QuerySampling"),
+        ):  # fmt: skip
+            found = of(dataset, strategy, "fig2")
+            assert parts(found) == (loss, "Identity")
+            assert bool(found["model"]["relation_scale"]) == (strategy != "non_neg")
+        assert found["loss"]["alpha"] == found["loss"]["weight"] == 1.0
+        assert not found["loss"]["square"]
+        hale = of(dataset, "hale", "fig2")
+        for activation in ("Artanh", "Temperature", "XExp", "Halin"):
+            found = of(dataset, f"hale_{activation.lower()}", "fig2")
+            assert parts(found) == ("QuerySampling", activation)
+            assert {name.split(".")[0] for name in apart(found, hale)} == {"activation"}
+    for run in planned["table2_full"]:
+        assert parts(run.config) == ("QuerySampling", "Identity")
+        assert (run.config["loss"]["alpha"], run.config["loss"]["square"]) == (1.0, False)
 
 
 def test_experiments_share_their_common_runs():
@@ -254,10 +276,10 @@ def test_comparison_has_the_right_numbers(tmp_path, capsys):
     (row,) = [line for line in lines if "| HaLE | RotL | 0.316" in line]
     assert row == (
         "| HaLE | RotL | 0.316 | 0.315 ± 0.018 | -0.001 | 0.493 | 0.472 ± 0.027 | -0.021 "
-        "| 0.228 | 0.227 ± 0.013 | -0.001 | 1200 | 301 | 3 |"
+        "| 0.228 | 0.227 ± 0.013 | -0.001 | 1200 | 301 | A | 3 |"
     )
     (row,) = [line for line in lines if "| SamNeg | RotE | 0.355" in line]
-    assert row.endswith("| 600 | - | 1 |")
+    assert row.endswith("| 600 | - | A | 1 |")
     assert sum("not run" in line for line in lines) == 28 - 2
     rows = read_csv(tmp_path / "table2.csv")
     assert len(rows) == 28 * 3
@@ -286,6 +308,14 @@ def test_the_first_folder_that_has_a_system_counts(tmp_path):
     assert select(records, "wn18rr", "sam_neg", "rote", 32) == []
     with pytest.raises(HaleError, match="is not a folder"):
         read_records([tmp_path / "c"])
+
+
+def test_two_budgets_are_not_two_seeds(tmp_path):
+    for budget in ("0.25", "1"):
+        write_record(tmp_path / budget, "wn18rr", "rotl", 32, "hale", 0, 0.1)
+    records = read_records([tmp_path])
+    with pytest.raises(HaleError, match="name the folder of one budget and device"):
+        select(records, "wn18rr", "hale", "rotl", 32)
 
 
 def test_systems_lists_the_best_first(tmp_path):
@@ -368,6 +398,10 @@ def test_figure_3_is_drawn(tmp_path, monkeypatch, graph: KnowledgeGraph):
     triples = graph.train.tolist()
     counts = [sum(r == k for h, r, t in triples for e in (h, t) if e == 5) for k in range(3)]
     assert counts[relation_E[5]] == max(counts)
+    names = (*graph.entity_names, "in no triple")
+    lonely = dataclasses.replace(graph, entity_names=names)
+    assert fig3.commonest_relation(lonely).tolist() == [*relation_E.tolist(), -1]
+    assert fig3.named_relations(lonely) == fig3.named_relations(graph)
     monkeypatch.setattr(fig3, "benchmark", lambda name: graph)
     folder = write_record(tmp_path, "wn18rr", "rote", 32, "hale")
     write_record(tmp_path, "wn18rr", "rote", 32, "sam_neg")

@@ -45,6 +45,8 @@ def _order(cell: Any, column: str) -> tuple[float, str]:
     """Numbers the best first, texts by the alphabet, what is missing last."""
     if cell is None:
         return math.inf, ""
-    if isinstance(cell, str):
+    try:
+        cell = float(cell)  # settings are texts
+    except ValueError:
         return 0.0, cell
     return (cell if column in LOW_IS_GOOD else -cell), ""

@@ -7,6 +7,8 @@ from functools import cache
 
 import torch
 
+from hale.errors import HaleError
+
 log = logging.getLogger(__name__)
 
 _OF_DEVICE = {"cpu": "native", "cuda": "triton"}
@@ -21,12 +23,11 @@ def choose(device: torch.device, obstacles: Mapping[str, Callable[[], str | None
             tells in one line why it does not serve this call, or None if it does.
 
     Raises:
-        RuntimeError: HALE_KERNEL forces a backend that has the operation but does not serve.
-        ValueError: HALE_KERNEL names no backend.
+        HaleError: HALE_KERNEL names no backend, or one that has the operation but does not serve.
     """
     forced = os.environ.get("HALE_KERNEL", "")
     if forced not in ("", "reference", *_OF_DEVICE.values()):
-        raise ValueError(f"HALE_KERNEL must be reference, native or triton, got {forced!r}")
+        raise HaleError(f"HALE_KERNEL must be reference, native or triton, got {forced!r}")
     backend = forced or _OF_DEVICE.get(device.type, "reference")
     if backend not in obstacles:
         return "reference"
@@ -34,7 +35,7 @@ def choose(device: torch.device, obstacles: Mapping[str, Callable[[], str | None
     if obstacle is None:
         return backend
     if forced:
-        raise RuntimeError(f"HALE_KERNEL={forced}: {obstacle}")
+        raise HaleError(f"HALE_KERNEL={forced}: {obstacle}")
     _note(obstacle)
     return "reference"
 
