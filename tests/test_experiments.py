@@ -1,6 +1,7 @@
 """The paper's experiments: which runs they are, that none is repeated, what is made of them."""
 
 import csv
+import dataclasses
 import json
 import signal
 import subprocess
@@ -398,8 +399,7 @@ def test_figure_3_is_drawn(tmp_path, monkeypatch, graph: KnowledgeGraph):
     triples = graph.train.tolist()
     counts = [sum(r == k for h, r, t in triples for e in (h, t) if e == 5) for k in range(3)]
     assert counts[relation_E[5]] == max(counts)
-    names = (*graph.entity_names, "in no triple")
-    lonely = dataclasses.replace(graph, entity_names=names)
+    lonely = dataclasses.replace(graph, entities=(*graph.entities, "in no triple"))
     assert fig3.commonest_relation(lonely).tolist() == [*relation_E.tolist(), -1]
     assert fig3.named_relations(lonely) == fig3.named_relations(graph)
     monkeypatch.setattr(fig3, "benchmark", lambda name: graph)
