@@ -103,14 +103,21 @@ def test_seconds_to_a_quality():
 
 
 def test_race_runs_what_has_no_record_and_reports(tmp_path):
-    write_json(record_path(tmp_path, "family", "hale"), {"made": "before"})
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "benchmarks.race", "--quick", "--systems", "hale", "complex_n3",
-            "--folder", str(tmp_path),
-        ],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    def race(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [
+                sys.executable, "-m", "benchmarks.race", "--quick", "--systems", "hale",
+                "complex_n3", "--folder", str(tmp_path), *arguments,
+            ],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    before = {"seconds": 2.0, "hardware": {"threads": 1}}
+    write_json(record_path(tmp_path, "family", "hale"), before)
+    done = race("--threads", "2")
+    assert done.returncode == 1
+    assert "is of 2 s on 1 threads, this race of 2 s on 2: choose another folder" in done.stderr
+    done = race()
     assert done.returncode == 0, done.stderr
     assert "family complex_n3: 2 s" in done.stdout
     assert "family hale" not in done.stdout

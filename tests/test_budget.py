@@ -134,6 +134,31 @@ def test_a_spent_budget_trains_no_more(tmp_path, run_training):
     assert (tmp_path / "result.json").exists()
 
 
+def test_a_moved_folder_keeps_its_best(tmp_path, run_training):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    run_training(before, WallClockBudget(steps=12))
+    record = json.loads((before / "result.json").read_text())
+    (before / "result.json").unlink()
+    before.rename(after)
+    run_training(after, WallClockBudget(steps=12))
+    again = json.loads((after / "result.json").read_text())
+    assert not before.exists()
+    for name in ("valid/mrr", "test/mrr", "best_step", "steps"):
+        assert again[name] == record[name]
+
+
+def test_losses_are_written_every_50_steps_whatever_an_epoch_is(tmp_path, run_training):
+    run_training(tmp_path, WallClockBudget(steps=110), val_check_interval=110)
+    (file,) = tmp_path.glob("csv/*/metrics.csv")
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert [row["step"] for row in rows if row["train/loss"]] == ["49", "99"]
+    assert [row["step"] for row in rows if row["train_seconds"] and row["train/loss"]] == [
+        "49",
+        "99",
+    ]
+
+
 def test_the_same_seed_gives_the_same_parameters_and_another_does_not(tmp_path, run_training):
     results = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -189,7 +189,7 @@ def test_the_result_does_not_depend_on_threads():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PyTorch runs on libgomp on Linux")
-def test_threads_are_those_of_pytorch_or_its_own(monkeypatch):
+def test_threads_of_its_own_give_what_those_of_pytorch_give(monkeypatch):
     assert hasattr(ctypes.CDLL(None), "GOMP_parallel")  # what a weak symbol is looked up in
     inputs, weight = draw(70, 3000, 16)
     torch.set_num_threads(2)

@@ -1,6 +1,7 @@
 """The CUDA kernels against the definition in float64.
 
-Without a CUDA device they run in Triton's interpreter, on CPU tensors.
+Without a CUDA device they run in Triton's interpreter, on CPU tensors, where Triton and a numpy
+below 2.4 are installed.
 """
 
 import os
