@@ -39,7 +39,8 @@ def split(triple_T3: Tensor, held_out: float, seed: int) -> tuple[Tensor, Tensor
     if len(spare) < 2 * size:
         raise DatasetError(
             f"only {len(spare)} of {count} triples can be held out without leaving an entity "
-            f"unseen in train, {2 * size} are wanted: lower dataset.held_out"
+            f"unseen in train, {2 * size} are wanted: lower dataset.held_out, or give a folder "
+            "with train, valid and test"
         )
     part_T = np.zeros(count, np.int64)
     part_T[spare[:size]], part_T[spare[size : 2 * size]] = 1, 2
