@@ -37,8 +37,10 @@ def wandb_logger(
         tags: W&B tags.
 
     Raises:
-        HaleError: W&B refuses the mode, or there is no login for ``online``.
+        HaleError: W&B has no such mode, or there is no login for ``online``.
     """
+    if mode not in ("offline", "online", "disabled"):
+        raise HaleError(f"logger.mode must be offline, online or disabled, got {mode}")
     try:
         run = wandb.init(
             dir=output_dir,
@@ -52,7 +54,7 @@ def wandb_logger(
                 console="off", x_disable_stats=True, x_save_requirements=False, silent=True
             ),
         )
-    except (wandb.errors.Error, ValueError) as error:
+    except wandb.errors.Error as error:
         raise HaleError(
             f"W&B: {str(error).splitlines()[0]} (wandb login, or logger.mode=offline)"
         ) from error

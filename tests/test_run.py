@@ -92,6 +92,7 @@ def test_default_run_leaves_a_whole_folder(tmp_path):
         ("validations=0", "validations must be a whole number of at least 1, got 0"),
         ("seed=-1", "seed must be a whole number of at least 0, got -1"),
         ("monitor=valid/mr", "monitor must be valid/ and a metric of which more is better"),
+        ("logger=wandb logger.mode=sideways", "logger.mode must be offline, online or disabled"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("trainer.devices=2", "trainer.devices asks for 2 processes"),
         ("+trainer.precision=7", "trainer: "),
@@ -105,7 +106,7 @@ def test_default_run_leaves_a_whole_folder(tmp_path):
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, argument, words):
-    done = hale(*TINY, argument, cwd=tmp_path)
+    done = hale(*TINY, *argument.split(), cwd=tmp_path)
     assert words in (done.stderr if "alpa" in argument else only_line(done))
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
