@@ -8,6 +8,7 @@ from test_entity_logsumexp import IDS, PAIRS, draw, relative
 
 from hale.activations import Hanon
 from hale.comparators import Poincare, SquaredEuclidean
+from hale.errors import HaleError
 from hale.kernels.chosen_scores import chosen_scores, reference_scores
 from hale.kernels.compile import CompileError, find_compiler
 from hale.kernels.native_chosen import native_chosen_scores
@@ -169,5 +170,5 @@ def test_scores_without_gradient_are_the_same():
 def test_a_forced_backend_that_does_not_serve_raises(monkeypatch):
     (query_BD, scale_B, entity_ED), _ = draw(2, 9, 4, dtype=torch.float64)
     monkeypatch.setenv("HALE_KERNEL", "native")
-    with pytest.raises(RuntimeError, match="float32"):
+    with pytest.raises(HaleError, match=r"HALE_KERNEL=native: .*float32"):
         chosen_scores(query_BD, scale_B, Table(entity_ED), torch.tensor([[0], [1]]), *EUCLIDEAN)

@@ -42,7 +42,7 @@ def chosen_scores(
 
     Raises:
         IndexError: an id is no entity.
-        RuntimeError: HALE_KERNEL forces the native backend, which does not serve this call.
+        HaleError: HALE_KERNEL forces the native backend, which does not serve this call.
     """
     arguments = (query_BD, scale_B, entity, entity_BK, comparator, activation)
     inputs = (query_BD, scale_B, entity.tensor)

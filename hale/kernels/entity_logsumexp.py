@@ -57,7 +57,7 @@ def entity_logsumexp(
         ``lse_N``, differentiable in the first three arguments (once).
 
     Raises:
-        RuntimeError: HALE_KERNEL forces a backend that does not serve this call.
+        HaleError: HALE_KERNEL forces a backend that does not serve this call.
         ValueError: HALE_KERNEL names no backend.
     """
     arguments = (query_ND, scale_N, entity_ED, comparator, activation, known)
