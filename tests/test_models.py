@@ -8,6 +8,8 @@ import pytest
 import scalar
 import torch
 from hydra.utils import instantiate
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from hale.activations import Hanon, Identity
@@ -16,7 +18,7 @@ from hale.errors import HaleError
 from hale.losses.base import require_compatible
 from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel
-from hale.models.bilinear import RESCAL, ComplEx, DistMultDot
+from hale.models.bilinear import RESCAL, ComplEx, DistMultDot, multiply_grouped
 from hale.models.conve import ConvE
 from hale.models.distmult import DistMult
 from hale.models.hyperbolic import AttH, MuRP, RefH, RotH
@@ -254,6 +256,26 @@ def test_penalties_are_the_weighted_norms_of_a_batch() -> None:
                 total += 0.3 * sum(abs(m) ** power for m in moduli) / 2
         assert model.penalty(*batch).item() == pytest.approx(total, rel=1e-10)
         assert draw(name, **dict.fromkeys(weight, 0.0)).penalty(*batch) is None
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9))
+def test_grouped_products_are_the_products_of_each_row(groups: list[int]) -> None:
+    generator = torch.Generator().manual_seed(len(groups))
+    shapes = ((len(groups), 3), (4, 3, 2))
+    plain, grouped = (
+        [torch.randn(s, dtype=torch.float64, generator=generator.manual_seed(1)) for s in shapes]
+        for _ in range(2)
+    )
+    for tensor in (*plain, *grouped):
+        tensor.requires_grad_()
+    group_B = torch.tensor(groups)
+    expected_BX = torch.einsum("bd,bdx->bx", plain[0], plain[1][group_B])
+    product_BX = multiply_grouped(*grouped, group_B)
+    torch.testing.assert_close(product_BX, expected_BX)
+    for product in (product_BX, expected_BX):
+        product.square().sum().backward()
+    for mine, theirs in zip(grouped, plain, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
 
 
 @pytest.mark.parametrize("name", sorted(set(QUERY) - {"distmult_dot", "complex"}))

@@ -15,6 +15,20 @@ from hale.models.geometry import complex_modulus, complex_multiply
 from hale.models.regularizers import f2, n3
 
 
+def multiply_grouped(vector_BD: Tensor, matrix_GDX: Tensor, group_B: Tensor) -> Tensor:
+    """``vector_b @ matrix_g`` with each row's own group g, ``product_BX``.
+
+    Rows of a group are multiplied together, so no matrix is copied for each of its rows. On CUDA it
+    waits for the device to learn the groups' sizes.
+    """
+    order_B = group_B.argsort()
+    present_U, count_U = torch.unique_consecutive(group_B[order_B], return_counts=True)
+    parts = torch.split(vector_BD.index_select(0, order_B), count_U.tolist())
+    matrices = matrix_GDX.index_select(0, present_U).unbind(0)
+    product_BX = torch.cat([part @ matrix for part, matrix in zip(parts, matrices, strict=True)])
+    return product_BX.index_select(0, order_B.argsort())
+
+
 class RESCAL(QueryModel):
     """Phi(e, r) = e^T M_r with a full matrix for each relation (Nickel et al., ICML 2011).
 
@@ -43,15 +57,16 @@ class RESCAL(QueryModel):
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Multiply by the relation's matrix."""
-        matrix_BDD = rows(self.relation, relation_B).view(-1, self.dim, self.dim)
-        return torch.bmm(entity_BD[:, None], matrix_BDD).squeeze(1)
+        matrix_RDD = self.relation.view(-1, self.dim, self.dim)
+        return multiply_grouped(entity_BD, matrix_RDD, relation_B)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """Weighted squared Frobenius norms."""
         if not self.f2:
             return None
-        relation_BX = rows(self.relation, relation_B)
-        return self.f2 * f2(rows(self.entity, entity_B), relation_BX, rows(self.entity, target_B))
+        norm_R1 = torch.linalg.vector_norm(self.relation, dim=1, keepdim=True)
+        relation_B1 = rows(norm_R1, relation_B)
+        return self.f2 * f2(rows(self.entity, entity_B), relation_B1, rows(self.entity, target_B))
 
 
 class DistMultDot(QueryModel):

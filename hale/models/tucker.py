@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hale.comparators import Comparator, NegativeDot
 from hale.lookup import rows
 from hale.models.base import QueryModel
+from hale.models.bilinear import multiply_grouped
 
 
 class TuckER(QueryModel):
@@ -19,7 +20,8 @@ class TuckER(QueryModel):
         dim: D, real numbers per entity.
         relation_dim: real numbers per relation; ``dim`` if not given.
         input_dropout: share of the entity's coordinates dropped.
-        matrix_dropout: share of the entries of the relation's matrix ``W x_2 r`` dropped.
+        matrix_dropout: share of the entries of a relation's matrix ``W x_2 r`` dropped; all
+            queries of the relation in a batch have the same matrix, which is contracted once.
         query_dropout: share of the query's coordinates dropped.
         init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given. The core
             starts uniform on [-1, 1].
@@ -52,8 +54,9 @@ class TuckER(QueryModel):
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """Contract the core with the relation, then with the entity."""
         entity_BD = self.input_dropout(self.input_norm(entity_BD))
-        matrix_BX = self.matrix_dropout(rows(self.relation, relation_B) @ self.core)
-        matrix_BDD = matrix_BX.view(-1, self.dim, self.dim)
-        product_BD = torch.bmm(entity_BD[:, None], matrix_BDD).squeeze(1)
+        present_U, group_B = torch.unique(relation_B, return_inverse=True)
+        matrix_UX = self.matrix_dropout(rows(self.relation, present_U) @ self.core)
+        matrix_UDD = matrix_UX.view(-1, self.dim, self.dim)
+        product_BD = multiply_grouped(entity_BD, matrix_UDD, group_B)
         query_BD: Tensor = self.query_dropout(self.query_norm(product_BD))
         return query_BD
