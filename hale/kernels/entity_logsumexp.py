@@ -57,8 +57,7 @@ def entity_logsumexp(
         ``lse_N``, differentiable in the first three arguments (once).
 
     Raises:
-        HaleError: HALE_KERNEL forces a backend that does not serve this call.
-        ValueError: HALE_KERNEL names no backend.
+        HaleError: HALE_KERNEL names no backend, or one that does not serve this call.
     """
     arguments = (query_ND, scale_N, entity_ED, comparator, activation, known)
     inputs = arguments[:3]
