@@ -22,11 +22,11 @@ import triton
 from torch import Tensor
 from triton.testing import do_bench
 
-from hale.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
-from hale.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
-from hale.kernels.entity_logsumexp import reference_sweep
-from hale.kernels.triton_lse import Plan, Tile, plan_for, supported, triton_entity_logsumexp
-from hale.queries import Known
+from hale.data.queries import Known
+from hale.scoring.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
+from hale.scoring.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
+from hale.scoring.kernels.entity_logsumexp import reference_sweep
+from hale.scoring.kernels.triton_lse import Plan, Tile, plan_for, supported, triton_entity_logsumexp
 
 ROWS, ENTITIES, DIMS = (102, 409, 4096), (14_541, 40_943, 1_000_000), (32, 64, 256)
 MATRIX_BYTES = 2 << 30

@@ -26,11 +26,11 @@ import torch
 
 from benchmarks.measure import Row, parse, parser, random_graph, report
 from benchmarks.step import DIM, endless, plain_step
-from hale.activations import Hanon
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
 from hale.losses.query_sampling import QuerySampling
-from hale.models.rotl import RotL
-from hale.module import LinkPrediction
+from hale.models.euclidean import RotL
+from hale.scoring.activations import Hanon
+from hale.training.module import LinkPrediction
 
 PAIRS = 4_096_000
 """N E, the scores of a step."""

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, interleaved, parse, parser, report
-from hale.activations import Activation, Halin, Hanon
-from hale.comparators import SquaredEuclidean
-from hale.kernels.chosen_scores import chosen_scores
-from hale.kernels.entity_logsumexp import entity_logsumexp
-from hale.lookup import Table
+from hale.scoring.activations import Activation, Halin, Hanon
+from hale.scoring.comparators import SquaredEuclidean
+from hale.scoring.kernels.chosen_scores import chosen_scores
+from hale.scoring.kernels.entity_logsumexp import entity_logsumexp
+from hale.scoring.table import Table
 
 SHAPES = (
     (102, 40_943, 32), (409, 40_943, 32), (102, 14_541, 32), (409, 14_541, 32), (102, 14_541, 256),

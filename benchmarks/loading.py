@@ -23,7 +23,7 @@ from benchmarks.measure import (
     ratio,
     report,
 )
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
 
 BATCH = 4096

@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from hale.files import write_atomically
-from hale.graphs.benchmarks import BENCHMARKS, benchmark
 from hale.graphs.kg import KnowledgeGraph
-from hale.records.results import provenance
+from hale.graphs.published import BENCHMARKS, benchmark
+from hale.runs.files import write_atomically
+from hale.runs.record import provenance
 
 Row = dict[str, Any]
 
@@ -130,7 +130,7 @@ def quieten() -> None:
 
     PyKEEN sets its own level when it is imported: say it again after that.
     """
-    for name in ("pytorch_lightning", "pykeen", "torch_max_mem", "hale.graphs.tsv"):
+    for name in ("pytorch_lightning", "pykeen", "torch_max_mem", "hale.graphs.reading"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|pykeen")
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")

@@ -13,13 +13,13 @@ from pykeen.models import ComplEx, ERModel, RotatE, TransE
 from pykeen.triples import CoreTriplesFactory
 from torch import Tensor
 
-from hale.activations import Identity
-from hale.comparators import Comparator, NegativeDot, SquaredEuclidean
+from hale.data.queries import QueryBatch
 from hale.graphs.kg import KnowledgeGraph
-from hale.lookup import Table
 from hale.models.geometry import complex_multiply
-from hale.queries import QueryBatch
-from hale.scores import ScoreMatrix
+from hale.scoring.activations import Identity
+from hale.scoring.comparators import Comparator, NegativeDot, SquaredEuclidean
+from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import Table
 
 
 def factory(graph: KnowledgeGraph, inverse: bool = False) -> CoreTriplesFactory:

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Row, facts, quieten
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
 from hale.evaluation.metrics import RankingMetrics, evaluate
-from hale.graphs.benchmarks import benchmark
 from hale.graphs.family import family
-from hale.schedules import linear
+from hale.graphs.published import benchmark
+from hale.training.schedules import linear
 
 DIM = 32
 VALIDATIONS = 24

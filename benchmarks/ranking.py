@@ -23,13 +23,13 @@ from benchmarks.measure import (
     ratio,
     report,
 )
-from hale.activations import Identity
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
+from hale.data.queries import QueryBatch
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.kg import KnowledgeGraph
-from hale.models.rotl import RotL
-from hale.queries import QueryBatch
-from hale.scores import ScoreMatrix
+from hale.models.euclidean import RotL
+from hale.scoring.activations import Identity
+from hale.scoring.matrix import ScoreMatrix
 
 TOLERANCE = 1e-4
 """Greatest difference of MRR and Hits@k, and relative one of MR."""

@@ -23,7 +23,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
-import hale.scores
+import hale.scoring.matrix
 from benchmarks.measure import (
     Row,
     benchmark_graph,
@@ -33,15 +33,15 @@ from benchmarks.measure import (
     ratio,
     report,
 )
-from hale.activations import Hanon
-from hale.budget import WallClockBudget
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
+from hale.data.queries import QueryBatch
 from hale.graphs.kg import KnowledgeGraph
-from hale.kernels.entity_logsumexp import entity_logsumexp
 from hale.losses.query_sampling import QuerySampling
-from hale.models.rotl import RotL
-from hale.module import LinkPrediction
-from hale.queries import QueryBatch
+from hale.models.euclidean import RotL
+from hale.scoring.activations import Hanon
+from hale.scoring.kernels.entity_logsumexp import entity_logsumexp
+from hale.training.budget import WallClockBudget
+from hale.training.module import LinkPrediction
 
 BATCH, ALPHA, DIM = 4096, 0.1, 32
 
@@ -107,7 +107,7 @@ def timed_steps(
 ) -> Row:
     """Milliseconds of a step's parts: means over the middle half of ``count`` steps by time."""
     watch = Stopwatch()
-    with mock.patch.object(hale.scores, "entity_logsumexp", watch.kernel):
+    with mock.patch.object(hale.scoring.matrix, "entity_logsumexp", watch.kernel):
         for _ in range(count):
             watch.steps.append(defaultdict(float))
             with watch.part("step"):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.plotting import COLORS, DASHES, new_figure, save
-from hale.activations import Artanh, Halin, Hanon, Temperature, XExp
+from hale.scoring.activations import Artanh, Halin, Hanon, Temperature, XExp
 
 CURVES: tuple[tuple[str, Callable[[Tensor], Tensor], float], ...] = (
     (r"Hanon, $\beta=3$, $\gamma=10$", Hanon(3.0, 10.0), 3.0),

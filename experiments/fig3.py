@@ -16,8 +16,8 @@ from sklearn.manifold import TSNE
 from experiments.command import from_records
 from experiments.plotting import COLORS, new_figure, save
 from experiments.records import NAMES, Record, select
-from hale.graphs.benchmarks import benchmark
 from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.published import benchmark
 
 DATASETS = ("wn18rr", "codex_m", "fb15k237")
 STRATEGIES = ("non_neg", "all_neg", "sam_neg", "hale")

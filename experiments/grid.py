@@ -15,10 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hale.checkpoints import IDENTITY_KEYS
 from hale.errors import HaleError
-from hale.records.results import read_result
 from hale.run import config_dir
+from hale.runs.record import read_result
+from hale.training.checkpoints import IDENTITY_KEYS
 
 State = Literal["finished", "stale", "begun", "missing"]
 

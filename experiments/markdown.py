@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from hale.files import write_atomically
+from hale.runs.files import write_atomically
 
 Row = Sequence[str]
 

@@ -18,9 +18,9 @@ from types import FrameType
 
 from experiments.grid import Budget, PlannedRun, State, expand
 from hale.errors import HaleError
-from hale.graphs.benchmarks import BENCHMARKS, fetch
-from hale.graphs.tsv import SPLITS
-from hale.records.results import read_result
+from hale.graphs.published import BENCHMARKS, fetch
+from hale.graphs.reading import SPLITS
+from hale.runs.record import read_result
 
 INTERRUPTED = "interrupted: the same command goes on from here"
 CHATTER = ("Error executing job", "Set the environment variable")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hale.errors import HaleError
-from hale.records.runs import RunFolder, find_runs
+from hale.runs.folders import RunFolder, find_runs
 
 PAPER = Path(__file__).with_name("paper.csv")
 """The paper's cells: tables 2, 3 and 5."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.markdown import markdown_table, write_csv, write_text
 from experiments.records import NAMES, read_csv
 from hale.errors import HaleError
-from hale.graphs.benchmarks import benchmark
+from hale.graphs.published import benchmark
 
 PAPER = Path(__file__).with_name("paper_table1.csv")
 COLUMNS = ("relations", "entities", "train", "valid", "test")

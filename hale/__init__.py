@@ -20,7 +20,7 @@ Shapes are part of names (``query_BD``, ``score_BE``):
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hale.trained import load
+    from hale.runs.trained import load
 
 __all__ = ["load"]
 
@@ -28,9 +28,9 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import :func:`hale.trained.load`, and PyTorch with it, on first use."""
+    """Import :func:`hale.runs.trained.load`, and PyTorch with it, on first use."""
     if name == "load":
-        from hale.trained import load
+        from hale.runs.trained import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,88 +1,45 @@
-"""The composition root: Hydra's choices become objects, in the order of the data's way.
+"""The composition root: Hydra's choices become objects, in the order in which data passes them.
 
 ``python -m hale.run model=rotl loss=hale dataset=wn18rr`` trains, tests and records one run;
 ``-m`` with comma-separated choices sweeps. A run folder that holds a checkpoint but no result is
-gone on with (``hale resume=FOLDER``); one that holds a result is not run again.
+resumed; one that holds a result is not run again.
 
-Nothing heavy is imported until a run begins, so that ``--help`` and completion answer at once.
+Nothing heavy is imported until the settings have been checked, so that ``--help``, completion and
+mistakes are answered at once.
 """
 
 import logging
-import math
-import os
-import re
+import shlex
 import sys
 import warnings
-from contextlib import nullcontext
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
-from hydra.experimental.callback import Callback
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from hale.sweeps import require_own_machine
+from hale.errors import HaleError
+from hale.runs.folders import ERROR_FILE
+from hale.runs.record import read_result, require_same_run
+from hale.settings import conf_dir, recipe
+from hale.settings.checks import require_own_machine, require_settings
+
+if TYPE_CHECKING:
+    from hale.training.train import Run
+
+recipe.register()
 
 
 class UserError(CompactHydraException):
-    """A mistake of the user's, which Hydra prints as its message alone."""
-
-
-class WritableOutput(Callback):
-    """Ends the command with one line where its output folder cannot be written."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the run's folder."""
-        HydraConfig.instance().set_config(config)  # the folder's name may hold the choices
-        _require_writable(Path(config.hydra.run.dir))
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the sweep's folder."""
-        HydraConfig.instance().set_config(config)
-        _require_writable(Path(config.hydra.sweep.dir))
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        sys.exit(f"cannot write to the output folder {folder}: choose another, hydra.run.dir=...")
-
-
-def config_dir() -> Path:
-    """The ``conf`` folder: inside the installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-def build(leaf: DictConfig, /, **facts: Any) -> Any:
-    """Instantiate a leaf of the config; ``facts`` are arguments known only at run time.
-
-    Raises:
-        HaleError: the leaf's arguments are refused, in the words of what refused them.
-    """
-    from hale.errors import HaleError
-
-    try:
-        return instantiate(leaf, _convert_="all", **facts)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, HaleError):
-            raise cause from None
-        if isinstance(cause, ValueError | TypeError | OSError):
-            raise HaleError(str(cause)) from error
-        raise
+    """A user's mistake in a job of a sweep, which Hydra prints as its message alone."""
 
 
 def run(cfg: DictConfig) -> float:
@@ -92,94 +49,113 @@ def run(cfg: DictConfig) -> float:
         The best value of ``cfg.monitor``, for sweepers.
 
     Raises:
-        HaleError: a mistake of the user's.
+        HaleError: a user's mistake.
     """
     job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
     require_own_machine(job.launcher, cfg.budget.seconds)
+    require_settings(cfg)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    record = read_result(folder)
+    if record is not None:
+        require_same_run(record, config, folder)
+        print(f"{folder} is finished: {cfg.monitor} {record[cfg.monitor]:.4f}")
+    else:
+        with ExitStack() as loggers:
+            record = make_run(cfg, config, job, folder, loggers).train()
+    return float(record[cfg.monitor])
 
+
+def resume(folder: Path, overrides: Sequence[str] = ()) -> float:
+    """Continue an interrupted run with the settings that it was started with.
+
+    Args:
+        folder: the run's.
+        overrides: ``key=value`` of values, not of config groups, that differ from then.
+
+    Raises:
+        HaleError: not a run's folder, or what :func:`run` raises.
+    """
+    from hydra.core.utils import configure_log
+
+    kept = [folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra")]
+    if not all(path.is_file() for path in kept):
+        raise HaleError(f"{folder} is not a run folder: it has no .hydra/config.yaml")
+    started, hydra_cfg = map(OmegaConf.load, kept)
+    cfg, job = OmegaConf.merge(started, OmegaConf.from_dotlist(list(overrides))), hydra_cfg.hydra
+    assert isinstance(cfg, DictConfig)
+    job.runtime.output_dir = str(folder.resolve())
+    job.overrides.task = [*job.overrides.task, *overrides]
+    typed = OmegaConf.structured(HydraConf)  # as HydraConfig wants it
+    with open_dict(typed):
+        typed.merge_with(job)
+    HydraConfig.instance().set_config(OmegaConf.create({"hydra": typed}))
+    configure_log(job.job_logging)
+    with reported(folder, sweep=False):
+        return run(cfg)
+    raise AssertionError  # ``reported`` passes on every error
+
+
+def make_run(
+    cfg: DictConfig, config: dict[str, Any], job: HydraConf, folder: Path, stack: ExitStack
+) -> "Run":
+    """The objects of a run; ``stack`` closes its loggers."""
     import pytorch_lightning as pl
     import torch
 
-    from hale.checkpoints import IDENTITY_KEYS
-    from hale.data import QueryDataModule
-    from hale.errors import HaleError
+    from hale.data.loaders import QueryDataModule
     from hale.losses.base import require_compatible
-    from hale.module import LinkPrediction
-    from hale.records.results import read_result
-    from hale.training import Run, train
+    from hale.settings.build import build, build_all
+    from hale.training.module import LinkPrediction
+    from hale.training.train import Run
 
-    _require_settings(cfg)
-    _quieten()
-    folder = Path(job.runtime.output_dir)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    finished = read_result(folder)
-    if finished is not None:
-        for key in (*IDENTITY_KEYS, "budget"):
-            if finished["config"].get(key) != config[key]:
-                raise HaleError(f"{folder} holds a finished run of another {key}: choose another")
-        print(f"{folder} is finished: {cfg.monitor} {finished[cfg.monitor]:.4f}")
-        return float(finished[cfg.monitor])
-
+    _quiet_lightning()
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=False, verbose=False)
-    budget = build(cfg.budget, schedule=build(cfg.schedule))
-    activation = build(cfg.activation)
-    loss = build(cfg.loss)
-    graph = build(cfg.dataset)
-    model = build(cfg.model, num_entities=graph.num_entities, num_relations=2 * graph.num_relations)
+    budget, schedule, activation, loss, graph = (
+        build(cfg, group) for group in ("budget", "schedule", "activation", "loss", "dataset")
+    )
+    model = build(
+        cfg, "model", num_entities=graph.num_entities, num_relations=2 * graph.num_relations
+    )
     require_compatible(model.comparator, activation, loss)
-    module = LinkPrediction(model, activation, loss, build(cfg.optimizer))
-    data = QueryDataModule(graph, seed=cfg.seed, **cfg.data)
-    choices = {
-        group: choice
-        for group, choice in job.runtime.choices.items()
-        if not group.startswith("hydra/")
+    interval = budget.validation_interval(cfg.validations)
+    choices = _choices(job, folder, config)
+    return Run(
+        module=LinkPrediction(model, activation, loss, build(cfg, "optimizer")),
+        data=QueryDataModule(graph, seed=cfg.seed, **cfg.data),
+        budget=budget,
+        schedule=schedule,
+        make_trainer=partial(build(cfg, "trainer"), val_check_interval=interval),
+        folder=folder,
+        choices=choices,
+        loggers=[
+            stack.enter_context(open_logger(output_dir=folder, group=_sweep(job), record=choices))
+            for open_logger in build_all(cfg, "logger")
+        ],
+        callbacks=build_all(cfg, "callbacks"),
+    )
+
+
+def _choices(job: HydraConf, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of a run beside what is measured."""
+    choices = job.runtime.choices.items()
+    return {
+        "name": job.job.override_dirname or folder.name,
+        "choices": {k: v for k, v in choices if not k.startswith(("hydra/", "recipe"))},
+        "overrides": list(job.overrides.task),
+        "config": config,
     }
-    name = job.job.override_dirname or folder.name
-    sweep = Path(job.sweep.dir).name if job.mode is RunMode.MULTIRUN else None
-    interval: int | timedelta = (
-        math.ceil(budget.steps / cfg.validations)
-        if budget.steps  # in seconds a little more, or one would come just before the end's
-        else timedelta(seconds=budget.seconds / (cfg.validations - 0.25))
-    )
-
-    facts = Run(folder, name, config, choices, cfg.monitor, cfg.test)
-    make_trainer = partial(build(cfg.trainer), val_check_interval=interval)
-    tracked = config | {"choices": choices}  # what a dashboard groups by
-    tracking = (
-        build(cfg.logger)(output_dir=folder, name=name, group=sweep, config=tracked)
-        if cfg.logger
-        else nullcontext()
-    )
-    with tracking as logger:
-        return train(facts, module, data, budget, make_trainer, logger)
 
 
-WHOLE_NUMBERS = {
-    "seed": 0, "validations": 1, "threads": 1, "budget.steps": 1, "data.batch_size": 1,
-    "data.ranking_batch_size": 1,
-}  # fmt: skip
-"""Settings that are whole numbers or null, and the least of each."""
+def _sweep(job: HydraConf) -> str | None:
+    """The name of the sweep that a job belongs to, if any."""
+    return Path(job.sweep.dir).name if job.mode is RunMode.MULTIRUN else None
 
 
-def _require_settings(cfg: DictConfig) -> None:
-    """Raise HaleError for a setting that no class of its own checks."""
-    from hale.errors import HaleError
-
-    for name, least in WHOLE_NUMBERS.items():
-        value = OmegaConf.select(cfg, name)
-        if value is not None and (type(value) is not int or value < least):
-            raise HaleError(f"{name} must be a whole number of at least {least}, got {value}")
-    if not re.fullmatch(r"valid/((head|tail)/)?(mrr|amri|hits@(1|3|10))", str(cfg.monitor)):
-        raise HaleError(
-            "monitor must be valid/ and a metric of which more is better (valid/mrr, valid/amri, "
-            f"valid/hits@10, valid/head/mrr, ...), got {cfg.monitor}"
-        )
-
-
-def _quieten() -> None:
-    """Leave out what Lightning tells of itself: adverts, unused devices, restored files."""
+def _quiet_lightning() -> None:
+    """Silence what Lightning says of itself: tips, unused devices, restored files."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
@@ -187,34 +163,43 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
 
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
-def _app(cfg: DictConfig) -> float:
-    from hale.errors import HaleError
+@contextmanager
+def reported(folder: Path, sweep: bool) -> Iterator[None]:
+    """End a job that fails with one line, kept in its folder as ``error.txt``.
 
+    Args:
+        folder: the job's.
+        sweep: whether other jobs come after it, so that an exception ends this one alone.
+    """
+    kept = folder / ERROR_FILE
     try:
-        return run(cfg)
+        yield
     except (HaleError, OmegaConfBaseException) as error:
-        raise UserError(str(error).splitlines()[0]) from None
+        line = str(error).splitlines()[0]
+        kept.write_text(f"{line}\n", encoding="utf-8")
+        if sweep:
+            raise UserError(line) from None
+        sys.exit(line)
     except (KeyboardInterrupt, SystemExit):
-        sys.exit(f"interrupted; go on with: hale resume={HydraConfig.get().runtime.output_dir}")
+        sys.exit(f"interrupted; resume with: hale resume {shlex.quote(str(folder))}")
+    except Exception as error:
+        kept.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+        raise
+    kept.unlink(missing_ok=True)
 
 
-def resumed(arguments: list[str]) -> list[str]:
-    """``resume=FOLDER`` replaced by the overrides that the folder's run was started with."""
-    folders = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
-    if not folders:
-        return arguments
-    overrides = Path(folders[0]) / ".hydra" / "overrides.yaml"
-    if not overrides.is_file():
-        sys.exit(f"resume={folders[0]} is not a run folder: it has no {overrides.name} in .hydra")
-    saved = [str(override) for override in OmegaConf.load(overrides)]
-    rest = [a for a in arguments if not a.startswith("resume=")]
-    return [*saved, f"hydra.run.dir='{folders[0]}'", *rest]
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+def _app(cfg: DictConfig) -> float:
+    job = HydraConfig.get()
+    with reported(Path(job.runtime.output_dir), sweep=job.mode is RunMode.MULTIRUN):
+        return run(cfg)
+    raise AssertionError  # ``reported`` passes on every error
 
 
 def main() -> None:
-    """Run the command line."""
-    sys.argv[1:] = resumed(sys.argv[1:])
+    """Run the command line; ``--cfg`` shows values, not interpolations."""
+    if any(a == "-c" or a.startswith("--cfg") for a in sys.argv) and "--resolve" not in sys.argv:
+        sys.argv.append("--resolve")
     _app()
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from hale.records.runs import find_runs
+from hale.runs.folders import find_runs
 
 FAST = os.environ.get("HALE_FAST") == "1"
 BUDGET = ["budget.seconds=null", "budget.steps=20"] if FAST else ["budget.seconds=15"]

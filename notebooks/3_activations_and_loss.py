@@ -17,12 +17,12 @@
 import matplotlib.pyplot as plt
 import torch
 
-from hale.activations import Artanh, Halin, Hanon, Temperature, XExp
-from hale.comparators import SquaredEuclidean
-from hale.lookup import Table
+from hale.data.queries import QueryBatch, QueryIndex
 from hale.losses.query_sampling import QuerySampling
-from hale.queries import QueryBatch, QueryIndex
-from hale.scores import ScoreMatrix
+from hale.scoring.activations import Artanh, Halin, Hanon, Temperature, XExp
+from hale.scoring.comparators import SquaredEuclidean
+from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import Table
 
 # %% [markdown]
 # An activation $h$ hardens distances: the score of a candidate is $-h(x)$. Near ones are pulled

@@ -9,14 +9,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from hale.activations import Hanon
-from hale.budget import WallClockBudget
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
 from hale.losses.query_sampling import QuerySampling
-from hale.models.rotl import RotL
-from hale.module import LinkPrediction
-from hale.training import Run, train
+from hale.models.euclidean import RotL
+from hale.scoring.activations import Hanon
+from hale.training.budget import WallClockBudget
+from hale.training.module import LinkPrediction
+from hale.training.schedules import constant
+from hale.training.train import Run
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 
@@ -68,25 +69,32 @@ def run_training(
         callbacks: tuple[pl.Callback, ...] = (),
         seed: int = 0,
         logger: object = None,
+        schedule: Callable[[float], float] = constant,
         **trainer_arguments: object,
     ) -> LinkPrediction:
         module = module or make_module(seed)
         data = QueryDataModule(graph, batch_size=32, seed=seed)
-        leaves = ("loss", "dataset", "data", "optimizer", "schedule")
-        config = {leaf: {"fixed": True} for leaf in leaves} | {
-            "model": {"_target_": "hale.models.rotl.RotL", "dim": 8},
-            "activation": {"_target_": "hale.activations.Hanon"},
+        groups = ("loss", "dataset", "data", "optimizer", "schedule")
+        config = {group: {"fixed": True} for group in groups} | {
+            "model": {"_target_": "hale.models.euclidean.RotL", "dim": 8},
+            "activation": {"_target_": "hale.scoring.activations.Hanon"},
             "seed": seed,
             "monitor": "valid/mrr",
+            "test": True,
         }
-        facts = Run(folder, "test", config, {"model": "rotl"}, "valid/mrr", test=True)
-
-        def make_trainer(**parts: object) -> pl.Trainer:
-            parts["callbacks"] = [*parts["callbacks"], *callbacks]
-            arguments = {"accelerator": "cpu", "devices": 1, "val_check_interval": 4}
-            return pl.Trainer(**(arguments | trainer_arguments | parts))
-
-        train(facts, module, data, budget, make_trainer, logger)
+        choices = {"name": "test", "choices": {"model": "rotl"}, "overrides": [], "config": config}
+        arguments = {"accelerator": "cpu", "devices": 1, "val_check_interval": 4}
+        Run(
+            module,
+            data,
+            budget,
+            schedule,
+            partial(pl.Trainer, **(arguments | trainer_arguments)),
+            folder,
+            choices,
+            loggers=[logger] if logger else [],
+            callbacks=callbacks,
+        ).train()
         return module
 
     return run

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from hale.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
+from hale.scoring.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
 
 CONF = Path(__file__).parents[1] / "conf" / "activation"
 EVERY = {path.stem: instantiate(OmegaConf.load(path)) for path in sorted(CONF.glob("*.yaml"))}
@@ -129,13 +129,13 @@ def test_pieces_meet_without_a_jump(beta: float) -> None:
 )  # fmt: skip
 def test_wrong_arguments_are_named(make, names: list[str]) -> None:
     for name, value in itertools.product(names, (0.0, -1.0, math.inf, math.nan)):
-        message = f"activation.{name} must be a finite number above 0, got {value}"
+        message = f"{name} must be a finite number above 0, got {value}"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             make(**{name: value})
 
 
 def test_halin_needs_room_above_two() -> None:
-    with pytest.raises(ValueError, match=r"^activation\.gamma must be at least 2, got 1\.5: Halin"):
+    with pytest.raises(ValueError, match=r"^gamma must be a finite number of at least 2, got 1\.5"):
         Halin(gamma=1.5)
 
 

@@ -12,7 +12,7 @@ import torch
 from benchmarks.measure import interleaved, random_graph, ratio, write_json
 from benchmarks.race import record_path
 from benchmarks.race_report import seconds_to, write_report
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
 from hale.evaluation.metrics import RankingMetrics, evaluate
 
 ROOT = Path(__file__).resolve().parent.parent

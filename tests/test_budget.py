@@ -1,4 +1,4 @@
-"""The training clock, stopping, schedules, and going on after an interruption."""
+"""The training clock, stopping, schedules, and resuming after an interruption."""
 
 import csv
 import json
@@ -9,11 +9,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from hale.budget import WallClockBudget, warm_up
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
 from hale.errors import HaleError
-from hale.module import LinkPrediction
-from hale.schedules import constant, cosine, linear
+from hale.training.budget import WallClockBudget
+from hale.training.module import LinkPrediction
+from hale.training.schedules import constant, cosine, linear
+from hale.training.warm_up import warm_up
 
 
 class Clock:
@@ -55,8 +56,8 @@ def test_stops_when_the_seconds_are_spent_and_counts_training_only(tmp_path, run
     budget = WallClockBudget(seconds=10.5, clock=clock)
     timed = Timed(clock)
     run_training(tmp_path, budget, callbacks=(timed,))
-    assert budget.steps_done == len(timed.rates) == 11  # the 11th step crosses 10.5 s
-    assert budget.train_seconds == 11
+    assert budget.clock.steps_done == len(timed.rates) == 11  # the 11th step crosses 10.5 s
+    assert budget.clock.train_seconds == 11
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["train_seconds"] == 11
     assert record["steps"] == 11
@@ -67,7 +68,7 @@ def test_learning_rate_follows_the_share_spent(tmp_path, run_training):
     clock = Clock()
     timed = Timed(clock)
     schedule = partial(linear, floor=0.0)
-    run_training(tmp_path, WallClockBudget(10, schedule=schedule, clock=clock), callbacks=(timed,))
+    run_training(tmp_path, WallClockBudget(10, clock=clock), callbacks=(timed,), schedule=schedule)
     assert timed.rates == pytest.approx([0.02 * (1 - k / 10) for k in range(10)])
 
 
@@ -95,18 +96,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, run_training, fa
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-    schedule = partial(linear)
-    run_training(whole, WallClockBudget(steps=22, schedule=schedule), callbacks=(Timed(Clock()),))
+    falling = partial(run_training, schedule=linear)
+    falling(whole, WallClockBudget(steps=22), callbacks=(Timed(Clock()),))
     with pytest.raises(RuntimeError, match="power cut"):
-        run_training(
-            broken,
-            WallClockBudget(steps=22, schedule=schedule),
-            callbacks=(Timed(Clock(), fail_at),),
-        )
+        falling(broken, WallClockBudget(steps=22), callbacks=(Timed(Clock(), fail_at),))
     assert not (broken / "result.json").exists()
-    resumed = WallClockBudget(steps=22, schedule=schedule)
-    run_training(broken, resumed, seed=0)
-    assert resumed.steps_done == 22
+    resumed = WallClockBudget(steps=22)
+    falling(broken, resumed, seed=0)
+    assert resumed.clock.steps_done == 22
     assert torch.equal(last_parameters(whole), last_parameters(broken))
     columns = [[(row["step"], row["valid/mrr"]) for row in curve(f)] for f in (whole, broken)]
     assert columns[0] == columns[1]
@@ -119,7 +116,7 @@ def test_resumed_seconds_add_up_to_the_budget(tmp_path, run_training):
     resumed = WallClockBudget(10, clock=clock)
     timed = Timed(clock)
     run_training(tmp_path, resumed, callbacks=(timed,))
-    assert resumed.train_seconds == 10
+    assert resumed.clock.train_seconds == 10
     assert len(timed.rates) == 6  # the checkpoint was made at 4 s
 
 
@@ -129,7 +126,7 @@ def test_a_spent_budget_trains_no_more(tmp_path, run_training):
     (tmp_path / "result.json").unlink()
     budget = WallClockBudget(steps=4)
     run_training(tmp_path, budget)
-    assert budget.steps_done == 4
+    assert budget.clock.steps_done == 4
     assert torch.equal(before, last_parameters(tmp_path))
     assert (tmp_path / "result.json").exists()
 
@@ -172,7 +169,7 @@ def test_the_same_seed_gives_the_same_parameters_and_another_does_not(tmp_path, 
 def test_a_checkpoint_of_other_choices_is_refused(tmp_path, run_training):
     run_training(tmp_path, WallClockBudget(steps=4), seed=0)
     (tmp_path / "result.json").unlink()
-    with pytest.raises(HaleError, match="made with another seed"):
+    with pytest.raises(HaleError, match="trained with another seed"):
         run_training(tmp_path, WallClockBudget(steps=8), seed=1)
 
 
@@ -193,7 +190,7 @@ def test_warm_up_changes_nothing(graph, make_module):
      {"seconds": float("nan")}, {"seconds": float("inf")}],
 )  # fmt: skip
 def test_senseless_budgets_are_refused(arguments):
-    with pytest.raises(HaleError, match="budget"):
+    with pytest.raises(HaleError, match=r"(budget|seconds|steps)"):
         WallClockBudget(**arguments)
 
 

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_entity_logsumexp import IDS, PAIRS, draw, relative
 
-from hale.activations import Hanon
-from hale.comparators import Poincare, SquaredEuclidean
 from hale.errors import HaleError
-from hale.kernels.chosen_scores import chosen_scores, reference_scores
-from hale.kernels.compile import CompileError, find_compiler
-from hale.kernels.native_chosen import native_chosen_scores
-from hale.lookup import Table
+from hale.scoring.activations import Hanon
+from hale.scoring.comparators import Poincare, SquaredEuclidean
+from hale.scoring.kernels.chosen_scores import chosen_scores, reference_scores
+from hale.scoring.kernels.compile import CompileError, find_compiler
+from hale.scoring.kernels.native_chosen import native_chosen_scores
+from hale.scoring.table import Table
 
 EUCLIDEAN = (SquaredEuclidean(), Hanon())
 GRADIENT = 2e-5
@@ -124,7 +124,7 @@ def test_the_gradient_of_the_table_is_shared_with_its_other_reads(used):
     for scores in (native_chosen_scores, reference_scores):
         leaf_ED = entity_ED.clone().requires_grad_()
         table = Table(leaf_ED)
-        heads = table.rows(torch.tensor([2, 2, 8])).square().sum()
+        heads = table.lookup(torch.tensor([2, 2, 8])).square().sum()
         score_BK = scores(query_BD, scale_B, table, entity_BK, *EUCLIDEAN)
         whole = table.whole().square().sum()
         parts = {"heads": heads, "scores": (upstream_BK * score_BK).sum()}

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hale.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
 from hale.models.geometry import exp0, log0, mobius_add, project_to_ball
+from hale.scoring.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
 
 few = settings(deadline=None, max_examples=25)
 vectors = st.lists(st.floats(-2, 2), min_size=3, max_size=3)

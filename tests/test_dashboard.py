@@ -8,18 +8,18 @@ from importlib.util import find_spec
 
 import pytest
 
-from hale.dashboard import CURVES, TUNED
-from hale.run import config_dir
+from hale.cli.dashboard import CURVES, TUNED
+from hale.settings import conf_dir
 
 needs_extra = pytest.mark.skipif(
-    find_spec("wandb_workspaces") is None, reason="needs hale[dashboard]"
+    find_spec("wandb_workspaces") is None, reason="needs the extra dashboard"
 )
 
 
 def dashboard(tmp_path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     return subprocess.run(
-        [sys.executable, "-m", "hale.dashboard", "--entity", "me", *arguments], cwd=tmp_path,
+        [sys.executable, "-m", "hale", "dashboard", "--entity", "me", *arguments], cwd=tmp_path,
         env=kept | {"HOME": str(tmp_path)} | environment,
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
@@ -64,11 +64,13 @@ def test_without_the_extra_it_is_one_line(tmp_path):
     (tmp_path / "wandb_workspaces.py").write_text("raise ImportError('not installed')\n")
     done = dashboard(tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode != 0
-    assert done.stderr == "the dashboard needs pip install 'hale[dashboard]'\n"
+    assert done.stderr == (
+        "hale dashboard: the dashboard needs a package: pip install -e '.[dashboard]'\n"
+    )
 
 
 def test_it_shows_what_tuning_searches():
-    searched = (config_dir() / "experiment" / "tune.yaml").read_text()
+    searched = (conf_dir() / "experiment" / "tune.yaml").read_text()
     for name, log in TUNED.items():
         (line,) = [line for line in searched.splitlines() if line.strip().startswith(name)]
         assert log == ("log" in line or "choice" in line), name

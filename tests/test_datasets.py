@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from hale.errors import DatasetError, HaleError
-from hale.graphs import benchmarks
-from hale.graphs.benchmarks import BENCHMARKS, Benchmark, benchmark, fetch, hard_negatives
+from hale.graphs import published
 from hale.graphs.family import family
 from hale.graphs.kg import KnowledgeGraph, reciprocal
+from hale.graphs.published import BENCHMARKS, Benchmark, benchmark, fetch, hard_negatives
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
@@ -274,9 +274,9 @@ def test_wrong_counts_and_unknown_names(toy, monkeypatch):
 
 def test_cache_folder_of_the_user_is_the_default(monkeypatch):
     monkeypatch.delenv("HALE_DATA_DIR", raising=False)
-    assert "hale" in str(benchmarks.data_dir())
+    assert "hale" in str(published.data_dir())
     monkeypatch.setenv("HALE_DATA_DIR", "~/kg")
-    assert benchmarks.data_dir() == Path.home() / "kg"
+    assert published.data_dir() == Path.home() / "kg"
 
 
 # The real files. Entities of valid and test that train lacks, and triples that hold one.
@@ -318,7 +318,7 @@ def test_real_hard_negatives_are_false(name):
 def test_crlf_copy_of_a_real_benchmark_is_the_same_graph(tmp_path):
     graph = benchmark("codex_s")
     for split in graph.splits:
-        text = (benchmarks.data_dir() / "codex-s" / f"{split}.txt").read_bytes()
+        text = (published.data_dir() / "codex-s" / f"{split}.txt").read_bytes()
         (tmp_path / f"{split}.txt").write_bytes(text.replace(b"\n", b"\r\n"))
     assert KnowledgeGraph.read(tmp_path).fingerprint == graph.fingerprint
 
@@ -326,7 +326,7 @@ def test_crlf_copy_of_a_real_benchmark_is_the_same_graph(tmp_path):
 @pytest.mark.data
 def test_codex_l_without_train_ends_in_one_line(tmp_path, monkeypatch):
     folder = tmp_path / "codex-l"
-    shutil.copytree(benchmarks.data_dir() / "codex-l", folder, ignore=lambda *_: ["train.txt"])
+    shutil.copytree(published.data_dir() / "codex-l", folder, ignore=lambda *_: ["train.txt"])
     monkeypatch.setenv("HALE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(DatasetError) as error:

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
-from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.data.queries import Known
 from hale.errors import HaleError
-from hale.kernels import backends, native
-from hale.kernels import entity_logsumexp as module
-from hale.kernels.entity_logsumexp import entity_logsumexp, reference_sweep
-from hale.queries import Known
+from hale.scoring.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
+from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.scoring.kernels import backends, native
+from hale.scoring.kernels import entity_logsumexp as module
+from hale.scoring.kernels.entity_logsumexp import entity_logsumexp, reference_sweep
 
 ACTIVATIONS = (Identity(), Temperature(0.7), Hanon(), Halin(beta=3.0), XExp(limit=2.0), Artanh())
 PAIRS = [

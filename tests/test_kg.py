@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hale.errors import DatasetError, HaleError
 from hale.graphs.kg import KnowledgeGraph, reciprocal
+from hale.graphs.reading import read_triples
 from hale.graphs.triple_file import MAX_LINE_BYTES
-from hale.graphs.tsv import read_triples
 
 TRAIN = "b\tlikes\ta\nc\tknows\tb\n"
 VALID = "a\tknows\tb\n"

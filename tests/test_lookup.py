@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hale.lookup import Table, rows
+from hale.scoring.table import Table, lookup
 
 
 @pytest.mark.parametrize("shape", [(0,), (7,), (5, 3), (2, 0, 4)])
@@ -14,9 +14,9 @@ def test_equal_to_embedding_in_value_and_gradient(shape):
     generator = torch.Generator().manual_seed(0)
     index = torch.randint(6, shape, generator=generator)
     results = []
-    for lookup in (rows, lambda table, at: F.embedding(at, table)):
+    for read in (lookup, lambda table, at: F.embedding(at, table)):
         table_RX = torch.arange(24, dtype=torch.float64).view(6, 4).requires_grad_()
-        found = lookup(table_RX, index)
+        found = read(table_RX, index)
         weight = torch.rand(found.shape, generator=generator.manual_seed(1), dtype=torch.float64)
         (found * weight).sum().backward()
         results.append((found, table_RX.grad))
@@ -32,7 +32,7 @@ def test_gradient_sums_repeated_rows_the_same_way_each_time():
     grads = []
     for _ in range(3):
         table_RX = torch.zeros(3, 8, requires_grad=True)
-        (rows(table_RX, index) * weight).sum().backward()
+        (lookup(table_RX, index) * weight).sum().backward()
         grads.append(table_RX.grad)
     assert grads[0].equal(grads[1])
     assert grads[0].equal(grads[2])
@@ -41,7 +41,7 @@ def test_gradient_sums_repeated_rows_the_same_way_each_time():
 @pytest.mark.parametrize("outside", [-1, 6])
 def test_refuses_an_id_that_is_no_row(outside):
     with pytest.raises(IndexError):
-        rows(torch.zeros(6, 4), torch.tensor([0, outside]))
+        lookup(torch.zeros(6, 4), torch.tensor([0, outside]))
 
 
 @pytest.mark.parametrize("order", list(permutations(["heads", "targets", "whole"])))
@@ -56,7 +56,7 @@ def test_reads_of_a_table_in_any_order_have_the_gradient_of_indexing(order, used
     }
     mine_RX, plain_RX = (value_RX.clone().requires_grad_() for _ in range(2))
     table = Table(mine_RX)
-    read = {name: table.whole() if name == "whole" else table.rows(index[name]) for name in order}
+    read = {name: table.whole() if name == "whole" else table.lookup(index[name]) for name in order}
     expected = {name: plain_RX if name == "whole" else plain_RX[index[name]] for name in order}
     for name in order:
         assert read[name].equal(expected[name])
@@ -82,7 +82,7 @@ def test_reads_of_a_table_share_one_gradient():
     made = []
     table_RX = torch.zeros(6, 4, requires_grad=True)
     table = Table(table_RX)
-    read = table.rows(torch.tensor([0, 2])).sum() + table.rows(torch.tensor([2])).sum()
+    read = table.lookup(torch.tensor([0, 2])).sum() + table.lookup(torch.tensor([2])).sum()
     (read + Whole.apply(table.whole())).backward()
     assert made == [table_RX.grad.data_ptr()]
     assert table_RX.grad[:, 0].tolist() == [2, 1, 3, 1, 1, 1]
@@ -90,10 +90,10 @@ def test_reads_of_a_table_share_one_gradient():
 
 def test_a_table_without_a_gradient_is_read_as_it_is():
     table_RX = torch.arange(24.0).view(6, 4)
-    assert Table(table_RX).rows(torch.tensor([[5]])).tolist() == [[table_RX[5].tolist()]]
+    assert Table(table_RX).lookup(torch.tensor([[5]])).tolist() == [[table_RX[5].tolist()]]
     with torch.no_grad():
         table = Table(table_RX.requires_grad_())
-        table.rows(torch.tensor([1]))
+        table.lookup(torch.tensor([1]))
     assert table.whole() is table_RX
     assert len(table) == 6
 
@@ -101,4 +101,4 @@ def test_a_table_without_a_gradient_is_read_as_it_is():
 @pytest.mark.parametrize("outside", [-1, 6])
 def test_a_table_refuses_an_id_that_is_no_row(outside):
     with pytest.raises(IndexError):
-        Table(torch.zeros(6, 4, requires_grad=True)).rows(torch.tensor([0, outside]))
+        Table(torch.zeros(6, 4, requires_grad=True)).lookup(torch.tensor([0, outside]))

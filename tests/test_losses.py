@@ -9,17 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hale.activations import Hanon, Identity
-from hale.comparators import NegativeDot, SquaredEuclidean
-from hale.lookup import Table
-from hale.losses.adv_neg import AdvNeg
+from hale.data.queries import QueryBatch, QueryIndex
 from hale.losses.base import Loss
-from hale.losses.contrastive import Contrastive
 from hale.losses.non_neg import NonNeg
 from hale.losses.query_sampling import QuerySampling
-from hale.losses.sam_neg import SamNeg
-from hale.queries import QueryBatch, QueryIndex
-from hale.scores import ScoreMatrix
+from hale.losses.sampled import AdvNeg, Contrastive, SamNeg
+from hale.scoring.activations import Hanon, Identity
+from hale.scoring.comparators import NegativeDot, SquaredEuclidean
+from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import Table
 
 ALL_NEG = QuerySampling(alpha=1.0, weight=1.0, square=False)
 SCORES = [[-1.0, -2.0, -0.5], [-3.0, -0.25, -4.0]]
@@ -275,22 +273,28 @@ def test_what_they_need_of_distances() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: QuerySampling(alpha=0.0), "loss.alpha must be in (0, 1], got 0.0"),
-        (lambda: QuerySampling(alpha=1.1), "loss.alpha must be in (0, 1], got 1.1"),
-        (lambda: QuerySampling(weight=0), "loss.weight must be a finite number above 0, got 0"),
-        (lambda: NonNeg(weight=-1), "loss.weight must be a finite number above 0, got -1"),
-        (lambda: NonNeg(radius=0), "loss.radius must be a finite number above 0, got 0"),
-        (lambda: SamNeg(margin=math.nan), "loss.margin must be a finite number, got nan"),
-        (lambda: AdvNeg(margin=math.inf), "loss.margin must be a finite number, got inf"),
+        (
+            lambda: QuerySampling(alpha=0.0),
+            "alpha must be a finite number above 0 and of at most 1, got 0.0",
+        ),
+        (
+            lambda: QuerySampling(alpha=1.1),
+            "alpha must be a finite number above 0 and of at most 1, got 1.1",
+        ),
+        (lambda: QuerySampling(weight=0), "weight must be a finite number above 0, got 0"),
+        (lambda: NonNeg(weight=-1), "weight must be a finite number above 0, got -1"),
+        (lambda: NonNeg(radius=0), "radius must be a finite number above 0, got 0"),
+        (lambda: SamNeg(margin=math.nan), "margin must be a finite number, got nan"),
+        (lambda: AdvNeg(margin=math.inf), "margin must be a finite number, got inf"),
         (
             lambda: AdvNeg(adversarial_temperature=0),
-            "loss.adversarial_temperature must be a finite number above 0, got 0",
+            "adversarial_temperature must be a finite number above 0, got 0",
         ),
-        (lambda: Contrastive(temperature=0), "loss.temperature must be a finite number above 0"),
+        (lambda: Contrastive(temperature=0), "temperature must be a finite number above 0"),
         *[
             (
                 lambda make=make: make(num_negatives=0),
-                "loss.num_negatives must be at least 1, got 0",
+                "num_negatives must be a whole number of at least 1, got 0",
             )
             for make in (SamNeg, AdvNeg, Contrastive)
         ],

@@ -1,5 +1,6 @@
 import math
 import multiprocessing
+from collections import Counter
 
 import pytest
 import torch
@@ -7,14 +8,15 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.activations import Identity
-from hale.comparators import SquaredEuclidean
-from hale.evaluation.baselines import popularity_scores, popularity_table
+from hale.data.queries import Known
 from hale.evaluation.metrics import RankingMetrics
-from hale.evaluation.ranking import Ranks, filtered_ranks, rank_batch
-from hale.lookup import Table
-from hale.queries import Known, QueryBatch, QueryIndex
-from hale.scores import ScoreMatrix
+from hale.evaluation.popularity import popularity_metrics
+from hale.evaluation.ranking import Ranks, filtered_ranks
+from hale.graphs.kg import KnowledgeGraph
+from hale.scoring.activations import Identity
+from hale.scoring.comparators import SquaredEuclidean
+from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import Table
 
 
 def make_ranks(optimistic, tied=None, candidates=None):
@@ -183,17 +185,27 @@ def test_two_processes_agree_with_one(tmp_path):
 
 
 def test_popularity_ranks_by_training_counts():
-    """Relation 0 was answered by entity 2 twice and by 1 once; relation 1 by nothing."""
-    count_ER = popularity_table(
-        torch.tensor([0, 0, 0, 3]), torch.tensor([2, 2, 1, 0]), num_entities=5, num_relations=4
-    )
-    assert count_ER[:, 0].tolist() == [0, 1, 2, 0, 0]
-    entity_B, relation_B = torch.tensor([4, 4, 4, 4]), torch.tensor([0, 0, 0, 1])
-    target_B = torch.tensor([2, 1, 3, 3])
-    index = QueryIndex(
-        torch.tensor([4, 4]), torch.tensor([0, 0]), torch.tensor([2, 3]), 5, num_relations=4
-    )
-    scores = popularity_scores(count_ER, relation_B)
-    ranks = rank_batch(scores, QueryBatch(entity_B, relation_B, target_B, index))
-    assert ranks.realistic_B.tolist() == [1, 1, 3, 3]
-    assert ranks.candidates_B.tolist() == [4, 3, 4, 5]
+    """Against counting, query by query, on a graph whose counts differ."""
+    draw = torch.Generator().manual_seed(0)
+    head_T, tail_T = (torch.randint(20, (300,), generator=draw) // 3 for _ in range(2))
+    triple_T3 = torch.stack((head_T, torch.randint(3, (300,), generator=draw), tail_T), 1)
+    splits = triple_T3.unique(dim=0)[torch.randperm(len(triple_T3.unique(dim=0)), generator=draw)]
+    names = tuple(f"e{i}" for i in range(8)), ("a", "b", "c")
+    graph = KnowledgeGraph("random", *names, *splits.split([len(splits) - 40, 20, 20]))
+    triples = {split: [tuple(row) for row in rows.tolist()] for split, rows in graph.splits.items()}
+    known = set().union(*triples.values())
+    reciprocal = []
+    for h, r, t in triples["test"]:
+        for target, side in ((t, 2), (h, 0)):
+            count = Counter(x[side] for x in triples["train"] if x[1] == r)
+            rivals = [
+                e
+                for e in range(8)
+                if e != target and ((h, r, e) if side == 2 else (e, r, t)) not in known
+            ]
+            better = sum(count[e] > count[target] for e in rivals)
+            tied = sum(count[e] == count[target] for e in rivals)
+            reciprocal.append(1 / (1 + better + tied / 2))
+    found = popularity_metrics(graph)
+    assert found["mrr"] == pytest.approx(sum(reciprocal) / len(reciprocal), rel=1e-6)
+    assert found["tail/mrr"] == pytest.approx(sum(reciprocal[::2]) / 20, rel=1e-6)

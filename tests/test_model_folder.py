@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import hale
 from hale.errors import HaleError
-from hale.records.model_folder import ModelFolderError
+from hale.runs.model_folder import ModelFolderError
 
 
 @pytest.fixture
@@ -87,18 +87,19 @@ def test_names_that_are_none(folder, kind, names):
 
 
 def test_another_version(folder):
-    edit(folder, "config.json", lambda config: config.update(format=2, hale="9.1\x1b[2J"))
+    edit(folder, "config.json", lambda config: config.update(format=3, hale="9.1\x1b[2J"))
     message = refused(folder)
-    assert "has format 2, written by hale 9.1" in message
-    assert f"hale {hale.__version__} reads format 1" in message
+    assert "has format 3, written by hale 9.1" in message
+    assert f"hale {hale.__version__} reads format 2" in message
 
 
 @pytest.mark.parametrize(
     "target",
     ["os.system", "subprocess.Popen", "builtins.eval", "hale.models.base.QueryModel.scores",
      "hale.models.../../evil.Model", "hale.models.base.torch.load", "hale.run.main",
-     "hale.models.rotl.os.system", "", None, 7, ["hale.models.rotl.RotL"], "hale.errors.HaleError",
-     "hale.activations.Hanon\n", "\u202ehale.models.rotl.RotL"],
+     "hale.models.euclidean.os.system", "", None, 7, ["hale.models.euclidean.RotL"],
+     "hale.errors.HaleError",
+     "hale.scoring.activations.Hanon\n", "\u202ehale.models.euclidean.RotL"],
 )  # fmt: skip
 @pytest.mark.parametrize("part", ["model", "activation"])
 def test_only_classes_of_hale_are_built(folder, part, target, monkeypatch):
@@ -111,12 +112,12 @@ def test_only_classes_of_hale_are_built(folder, part, target, monkeypatch):
 @pytest.mark.parametrize(
     ("part", "change"),
     [
-        ("model", {"_target_": "hale.models.rotl.Tensor"}),
-        ("model", {"_target_": "hale.models.rotl.nn"}),
+        ("model", {"_target_": "hale.models.euclidean.Tensor"}),
+        ("model", {"_target_": "hale.models.euclidean.nn"}),
         ("model", {"_target_": "hale.models.base.QueryModel"}),
         ("model", {"_target_": "hale.models.nothere.Model"}),
-        ("model", {"_target_": "hale.models.transe.TransE"}),
-        ("model", {"_target_": "hale.models.conve.ConvE"}),
+        ("model", {"_target_": "hale.models.euclidean.TransE"}),
+        ("model", {"_target_": "hale.models.neural.ConvE"}),
         ("model", {"dim": 10**18}),
         ("model", {"dim": "8"}),
         ("model", {"dim": 8.0}),
@@ -125,9 +126,9 @@ def test_only_classes_of_hale_are_built(folder, part, target, monkeypatch):
         ("model", {"num_entities": 5}),
         ("model", {"anything": 5}),
         ("model", {"relation_scale": False}),
-        ("activation", {"_target_": "hale.activations.Activation"}),
-        ("activation", {"_target_": "hale.activations.Tensor"}),
-        ("activation", {"_target_": "hale.activations.math"}),
+        ("activation", {"_target_": "hale.scoring.activations.Activation"}),
+        ("activation", {"_target_": "hale.scoring.activations.Tensor"}),
+        ("activation", {"_target_": "hale.scoring.activations.math"}),
         ("activation", {"beta": "x"}),
         ("activation", {"beta": float("nan")}),
         ("activation", {"anything": 1}),

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from hale.activations import Hanon, Identity
-from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.data.loaders import QueryDataModule
+from hale.data.queries import QueryBatch, QueryIndex
 from hale.errors import HaleError
 from hale.losses.base import require_compatible
 from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel
 from hale.models.bilinear import RESCAL, ComplEx, DistMultDot, multiply_grouped
-from hale.models.conve import ConvE
-from hale.models.distmult import DistMult
+from hale.models.euclidean import DistMult, Rot2L, RotL, TransE
 from hale.models.hyperbolic import AttH, MuRP, RefH, RotH
-from hale.models.rot2l import Rot2L
-from hale.models.rotl import RotL
-from hale.models.transe import TransE
-from hale.models.tucker import TuckER
-from hale.queries import QueryBatch, QueryIndex
+from hale.models.neural import ConvE, TuckER
+from hale.scoring.activations import Hanon, Identity
+from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.training.module import LinkPrediction
 
 CONF = Path(__file__).parents[1] / "conf"
 E, R = 5, 4  # entities, and relations with the reciprocal ones
@@ -180,23 +179,43 @@ def test_relation_scale_and_curvature_are_one_by_choice() -> None:
     assert (scale_B > 0).all()
 
 
-def test_a_paced_scale_moves_that_much_less_under_adam() -> None:
-    def moved(pace: float) -> float:
-        model = TransE(E, R, 6, relation_scale=pace)
-        scale_R = model.scale(torch.arange(R))
-        torch.testing.assert_close(scale_R, torch.ones(R))
-        scale_R.sum().backward()
-        torch.optim.Adam(model.parameters(), lr=1e-3).step()
-        return 1 - model.scale(torch.arange(R)).mean().item()
+def test_the_scale_has_its_own_learning_rate(graph) -> None:
+    """With Adam the first step is the learning rate, whatever the gradient."""
 
-    assert moved(True) == moved(1.0) > 0
-    assert moved(0.1) == pytest.approx(0.1 * moved(1.0), rel=1e-2)
+    def moved(multiplier: float) -> tuple[float, ...]:
+        torch.manual_seed(0)
+        model = TransE(
+            graph.num_entities, 2 * graph.num_relations, 6, scale_lr_multiplier=multiplier
+        )
+        followed = (model.raw_scale, model.translation)
+        before = [p.detach().clone() for p in followed]
+        adam = partial(torch.optim.Adam, lr=1e-3)
+        module = LinkPrediction(model, Hanon(), QuerySampling(), adam)
+        optimizer = module.configure_optimizers()
+        data = QueryDataModule(graph, batch_size=64, seed=0)
+        data.setup()
+        module.loss_parts(next(iter(data.train_dataloader())))["loss"].backward()
+        optimizer.step()
+        return tuple((p - b).abs().max().item() for p, b in zip(followed, before, strict=True))
+
+    assert moved(1.0) == pytest.approx((1e-3, 1e-3), rel=1e-3)
+    assert moved(0.1) == pytest.approx((1e-4, 1e-3), rel=1e-3)
 
 
-@pytest.mark.parametrize("pace", [-0.1, math.inf, math.nan])
-def test_refuses_a_pace_that_is_none(pace: float) -> None:
-    with pytest.raises(ValueError, match=r"model\.relation_scale must be"):
-        TransE(E, R, 6, relation_scale=pace)
+def test_parameter_groups_hold_every_parameter_once() -> None:
+    for multiplier in (1.0, 0.1):
+        model = TransE(E, R, 6, scale_lr_multiplier=multiplier)
+        grouped = [p for group in model.parameter_groups() for p in group["params"]]
+        assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
+        assert len(grouped) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("multiplier", [0, -0.1, math.inf, math.nan])
+def test_refuses_a_multiplier_that_is_not_above_0(multiplier: float) -> None:
+    with pytest.raises(ValueError, match=r"scale_lr_multiplier must be a finite number above 0"):
+        TransE(E, R, 6, scale_lr_multiplier=multiplier)
+    with pytest.raises(ValueError, match=r"relation_scale must be true or false, got 0\.1"):
+        TransE(E, R, 6, relation_scale=0.1)
 
 
 @pytest.mark.parametrize("name", ["transe", "rotl", "roth", "murp"])
@@ -290,19 +309,25 @@ def test_penalty_gradient_is_finite_at_zero() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TransE(E, R, 0), "model.dim must be at least 1, got 0"),
-        (lambda: TransE(E, R, 4, init_std=0.0), "model.init_std must be a finite number above 0"),
+        (lambda: TransE(E, R, 0), "dim must be a whole number of at least 1, got 0"),
+        (lambda: TransE(E, R, 4, init_std=0.0), "init_std must be a finite number above 0"),
         *[
-            (lambda model=model: model(E, R, 5), f"model.dim must be even for {model.__name__}")
+            (lambda model=model: model(E, R, 5), f"dim must be even for {model.__name__}")
             for model in (RotL, Rot2L, RotH, RefH, AttH, ComplEx)
         ],
-        (lambda: MuRP(E, R, -2), "model.dim must be at least 1, got -2"),
-        (lambda: ComplEx(E, R, 4, n3=-1.0), "model.n3 must be a finite number of at least 0"),
-        (lambda: DistMultDot(E, R, 4, n3=math.nan), "model.n3 must be a finite number"),
-        (lambda: RESCAL(E, R, 4, f2=math.inf), "model.f2 must be a finite number"),
-        (lambda: TuckER(E, R, 4, relation_dim=0), "model.relation_dim must be at least 1, got 0"),
-        (lambda: ConvE(E, R, 10), "model.dim must make an image at least 3 wide for ConvE, got 10"),
-        (lambda: ConvE(E, R, 16, channels=0), "model.channels must be at least 1, got 0"),
+        (lambda: MuRP(E, R, -2), "dim must be a whole number of at least 1, got -2"),
+        (lambda: ComplEx(E, R, 4, n3=-1.0), "n3 must be a finite number of at least 0"),
+        (lambda: DistMultDot(E, R, 4, n3=math.nan), "n3 must be a finite number"),
+        (lambda: RESCAL(E, R, 4, f2=math.inf), "f2 must be a finite number"),
+        (
+            lambda: TuckER(E, R, 4, relation_dim=0),
+            "relation_dim must be a whole number of at least 1, got 0",
+        ),
+        (lambda: ConvE(E, R, 10), "dim must make an image at least 3 wide for ConvE, got 10"),
+        (
+            lambda: ConvE(E, R, 16, channels=0),
+            "channels must be a whole number of at least 1, got 0",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(make, message: str) -> None:
@@ -334,16 +359,6 @@ def test_every_choice_composes_and_steps(model: str) -> None:
             assert all(value.shape == () and value.isfinite() for value in parts.values())
             assert all(p.isfinite().all() for p in built.parameters())
             assert not torch.equal(before, built.entity), (activation_name, loss_name)
-
-
-def test_recipes_set_an_optimizer_only_by_its_name() -> None:
-    """A rate that was tuned for Adam must not reach Adagrad."""
-    optimizers = {path.stem for path in (CONF / "optimizer").glob("*.yaml")}
-    recipes = {path: OmegaConf.load(path) for path in (CONF / "recipe").rglob("*.yaml")}
-    with_optimizer = [path for path, found in recipes.items() if "optimizer" in found]
-    assert with_optimizer
-    for path in with_optimizer:
-        assert optimizers & set(path.stem.split("_")), path
 
 
 def test_incompatible_choices_are_named_with_a_way_out() -> None:

@@ -23,19 +23,19 @@ from test_entity_logsumexp import (
     relative,
 )
 
-from hale.activations import Halin, Hanon, Identity, Temperature, XExp
-from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
-from hale.data import QueryDataModule
+from hale.data.loaders import QueryDataModule
+from hale.data.queries import Known
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.family import family
-from hale.kernels import compile as compiling
-from hale.kernels import native, native_lse
-from hale.kernels.compile import CompileError, find_compiler, shared_library
-from hale.kernels.native_lse import native_entity_logsumexp
 from hale.losses.query_sampling import QuerySampling
-from hale.models.rotl import RotL
-from hale.module import LinkPrediction
-from hale.queries import Known
+from hale.models.euclidean import RotL
+from hale.scoring.activations import Halin, Hanon, Identity, Temperature, XExp
+from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.scoring.kernels import compile as compiling
+from hale.scoring.kernels import native, native_lse
+from hale.scoring.kernels.compile import CompileError, find_compiler, shared_library
+from hale.scoring.kernels.native_lse import native_entity_logsumexp
+from hale.training.module import LinkPrediction
 
 try:
     find_compiler()
@@ -309,9 +309,9 @@ def test_no_gradient_no_graph():
 MEMORY = """
 import torch
 from pathlib import Path
-from hale.activations import Halin, Hanon
-from hale.comparators import SquaredEuclidean
-from hale.kernels.native_lse import native_entity_logsumexp
+from hale.scoring.activations import Halin, Hanon
+from hale.scoring.comparators import SquaredEuclidean
+from hale.scoring.kernels.native_lse import native_entity_logsumexp
 torch.set_num_threads(2)
 query, scale = torch.randn(100, 2, requires_grad=True), torch.ones(100, requires_grad=True)
 entity = torch.randn(400_000, 2, requires_grad=True)
@@ -344,10 +344,10 @@ def test_scratch_memory_is_bounded():
 
 FALLBACK = """
 import torch
-from hale.activations import Halin, Hanon
-from hale.comparators import SquaredEuclidean
-from hale.kernels import backends
-from hale.kernels.entity_logsumexp import entity_logsumexp
+from hale.scoring.activations import Halin, Hanon
+from hale.scoring.comparators import SquaredEuclidean
+from hale.scoring.kernels import backends
+from hale.scoring.kernels.entity_logsumexp import entity_logsumexp
 backends.log.warning = lambda text, *values: print(text % values)
 inputs = torch.ones(2, 3), torch.ones(2), torch.ones(4, 3)
 print(entity_logsumexp(*inputs, SquaredEuclidean(), Hanon()).isfinite().all().item())

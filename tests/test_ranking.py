@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import rank_by_hand
 
-from hale.activations import Artanh, Hanon, Identity, Temperature, XExp
-from hale.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.data.queries import Known, QueryBatch, QueryIndex
 from hale.errors import DivergedError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import filtered_ranks, rank_batch
-from hale.lookup import Table
-from hale.queries import Known, QueryBatch, QueryIndex
-from hale.scores import ScoreMatrix
+from hale.scoring.activations import Artanh, Hanon, Identity, Temperature, XExp
+from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import Table
 
 NOTHING = Known.of_pairs(*torch.empty(2, 0, dtype=torch.long), 7)
 

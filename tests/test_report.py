@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hale.errors import HaleError
-from hale.report.charts import DASHES, ticks
-from hale.report.colors import PALETTE
-from hale.report.page import write_report
+from hale.runs.report.charts import DASHES, ticks
+from hale.runs.report.colors import PALETTE
+from hale.runs.report.page import write_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror='alert(2)'>\"'&\u202e\x00"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")

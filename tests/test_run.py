@@ -43,7 +43,7 @@ def test_answers_without_importing_torch(tmp_path, option):
         [sys.executable, "-X", "importtime", "-m", "hale.run", option],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "rotl" in done.stdout
+    assert ("RotL" if "cfg" in option else "rotl") in done.stdout
     assert not any(line.endswith(" torch") for line in done.stderr.splitlines())
 
 
@@ -83,8 +83,8 @@ def test_default_run_leaves_a_whole_folder(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("loss.alpha=0", "loss.alpha must be in (0, 1], got 0"),
-        ("loss.alpha=1.5", "loss.alpha must be in (0, 1], got 1.5"),
+        ("loss.alpha=0", "loss.alpha must be a finite number above 0 and of at most 1, got 0"),
+        ("loss.alpha=1.5", "loss.alpha must be a finite number above 0 and of at most 1, got 1.5"),
         ("model.dim=7", "model.dim must be even for RotL"),
         ("activation.gamma=-1", "activation.gamma"),
         ("budget.steps=0", "budget.steps must be a whole number of at least 1, got 0"),
@@ -92,14 +92,13 @@ def test_default_run_leaves_a_whole_folder(tmp_path):
         ("validations=0", "validations must be a whole number of at least 1, got 0"),
         ("seed=-1", "seed must be a whole number of at least 0, got -1"),
         ("monitor=valid/mr", "monitor must be valid/ and a metric of which more is better"),
-        ("logger=wandb logger.mode=sideways", "logger.mode must be offline, online or disabled"),
+        ("logger=wandb logger.wandb.mode=sideways", "logger.wandb.mode must be offline, online"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("trainer.devices=2", "trainer.devices asks for 2 processes"),
         ("+trainer.precision=7", "trainer: "),
         ("budget.seconds=5", "give exactly one of budget.seconds and budget.steps"),
         ("loss.alpa=0.5", "Could not override 'loss.alpa'"),
         ("data.batch_size=0", "data.batch_size must be a whole number of at least 1, got 0"),
-        ("resume=nowhere", "resume=nowhere is not a run folder"),
         ("hydra.run.dir=/dev/null/out", "cannot write to the output folder /dev/null/out"),
         ("dataset=tsv", "dataset.path"),
         ("optimizer.lr=1e30", "training diverged; lower optimizer.lr"),
@@ -130,7 +129,7 @@ def test_a_checkpoint_of_another_dataset_is_refused(tmp_path):
     assert hale(*arguments, cwd=tmp_path).returncode == 0
     (tmp_path / "out" / "result.json").unlink()
     done = hale(*arguments, "dataset.seed=1", cwd=tmp_path)
-    assert "made with another" in only_line(done)
+    assert "trained with another" in only_line(done)
 
 
 def test_sweep_keeps_runs_apart_and_wandb_equals_the_curves(tmp_path):
@@ -190,9 +189,12 @@ def test_killed_and_resumed_ends_the_same(tmp_path, number):
     process.send_signal(number)
     assert process.wait(60) != 0
     assert not (tmp_path / "killed/result.json").exists()
-    done = hale("resume=killed", cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "hale", "resume", "killed"], cwd=tmp_path,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "Going on with" in done.stdout
+    assert "Resuming" in done.stdout
     assert hale(*arguments, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
     weights = [
         torch.load(tmp_path / f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
@@ -208,7 +210,7 @@ def test_the_wheel_carries_conf_and_runs_elsewhere(tmp_path):
          "-w", str(tmp_path), str(ROOT)],
         check=True, capture_output=True,
     )  # fmt: skip
-    (wheel,) = tmp_path.glob("hale-*.whl")
+    (wheel,) = tmp_path.glob("hale*.whl")
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)

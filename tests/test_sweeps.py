@@ -1,4 +1,4 @@
-"""Sweeps: their summary, going on with them, tuning, and launchers that share a machine."""
+"""Sweeps: their summary, resuming them, tuning, and launchers that share a machine."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from hale.errors import HaleError
-from hale.records.runs import RunFolder, find_runs, varying
-from hale.run import config_dir
-from hale.sweeps import require_own_machine, summary_table
+from hale.runs.folders import RunFolder, find_runs, varying
+from hale.runs.sweep import summary_table
+from hale.settings.checks import require_own_machine
+from hale.settings.compose import compose
 
 TINY = ["debug=smoke", "threads=1", "data.batch_size=4096", "budget.steps=2", "test=false"]
 PLUGINS = {
@@ -29,7 +29,7 @@ def need(choice: str) -> None:
     if choice in PLUGINS and (
         find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{PLUGINS[choice]}") is None
     ):
-        pytest.skip("needs hale[sweep]")
+        pytest.skip("needs the extra sweep")
 
 
 def hale(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -44,7 +44,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│ ").split("│")]
 
 
-def test_a_sweep_ends_with_a_summary_and_can_be_gone_on_with(tmp_path):
+def test_a_sweep_ends_with_a_summary_and_can_be_resumed(tmp_path):
     command = ["-m", "model.dim=7,8,10", *TINY, "hydra.sweep.dir=sweep"]
     done = hale(*command, cwd=tmp_path)
     assert done.returncode != 0
@@ -67,16 +67,16 @@ def test_a_sweep_ends_with_a_summary_and_can_be_gone_on_with(tmp_path):
     done = hale(*command[:1], "model.dim=12,8,10", *command[2:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sweep/1 is finished" in done.stdout
-    assert "Going on with" in done.stdout
+    assert "Resuming" in done.stdout
     assert (tmp_path / "sweep/1/result.json").stat().st_mtime_ns == kept
     assert not (tmp_path / "sweep/0/error.txt").exists()
     assert len([run for run in find_runs(tmp_path / "sweep") if run.record]) == 3
 
     done = hale("model.dim=8", *TINY, "budget.steps=3", "hydra.run.dir=sweep/1", cwd=tmp_path)
-    assert "sweep/1 holds a finished run of another budget" in done.stderr
+    assert "sweep/1 holds a finished run with another budget" in done.stderr
 
 
-def test_tuning_keeps_its_study_and_goes_on(tmp_path):
+def test_tuning_keeps_its_study_and_is_resumed(tmp_path):
     need("sweeper=optuna")
     optuna = pytest.importorskip("optuna")
     command = ["-m", "experiment=tune", *TINY, "hydra.sweeper.n_trials=2"]
@@ -103,8 +103,7 @@ def test_tuning_keeps_its_study_and_goes_on(tmp_path):
 )
 def test_seconds_are_refused_where_jobs_share_a_machine(launcher, refused):
     need(f"launcher={launcher}")
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        cfg = compose("config", [f"hydra/launcher={launcher}"], return_hydra_config=True)
+    cfg = compose([f"hydra/launcher={launcher}"])
     require_own_machine(cfg.hydra.launcher, None)
     if refused:
         with pytest.raises(HaleError, match=r"set budget\.steps=N"):
@@ -136,7 +135,7 @@ def run(path: str, choices: dict, **config) -> RunFolder:
 
 
 def test_what_varies_is_what_the_choices_do_not_explain():
-    rotl, rote = ({"model": m, "recipe/loss": "x", "loss": "hale"} for m in ("rotl", "rote"))
+    rotl, rote = ({"model": m, "recipe": f"wn18rr/{m}", "loss": "hale"} for m in ("rotl", "rote"))
     runs = [
         run("a", rotl, seed=0, model={"dim": 8, "alpha": 1}, optimizer={"lr": 0.1}),
         run("b", rote, seed=0, model={"dim": 8}, optimizer={"lr": 0.2}),

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import hale
-from hale.activations import Hanon, Identity
-from hale.comparators import NegativeDot, SquaredEuclidean
+from hale.data.queries import Known
 from hale.errors import DivergedError, HaleError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import top_k
-from hale.files import write_folder_atomically
-from hale.lookup import Table
-from hale.names import resolve, shown
-from hale.queries import Known
-from hale.records.model_folder import write_model
-from hale.scores import ScoreMatrix
-from hale.trained import QUERIES_AT_ONCE, TrainedModel
+from hale.graphs.names import resolve, shown
+from hale.runs.files import write_folder_atomically
+from hale.runs.model_folder import write_model
+from hale.runs.trained import QUERIES_AT_ONCE, TrainedModel
+from hale.scoring.activations import Hanon, Identity
+from hale.scoring.comparators import NegativeDot, SquaredEuclidean
+from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -239,7 +239,7 @@ def test_every_model_comes_back_as_it_was(tmp_path, graph, name):
     leaf = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/model/{name}.yaml"))
     torch.manual_seed(0)
     made = instantiate(leaf, num_entities=60, num_relations=6).eval()
-    activation = {"_target_": "hale.activations.Temperature", "temperature": 2.0}
+    activation = {"_target_": "hale.scoring.activations.Temperature", "temperature": 2.0}
     record = {"config": {"model": leaf, "activation": activation}}
     write_model(tmp_path / "model", made, graph, record)
     loaded = hale.load(tmp_path)

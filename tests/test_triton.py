@@ -18,7 +18,8 @@ tl = pytest.importorskip("triton.language")
 
 from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
 
-from hale.activations import (  # noqa: E402
+from hale.data.queries import Known  # noqa: E402
+from hale.scoring.activations import (  # noqa: E402
     Activation,
     Artanh,
     Halin,
@@ -27,21 +28,20 @@ from hale.activations import (  # noqa: E402
     Temperature,
     XExp,
 )
-from hale.comparators import (  # noqa: E402
+from hale.scoring.comparators import (  # noqa: E402
     Comparator,
     NegativeDot,
     Poincare,
     SquaredEuclidean,
 )
-from hale.kernels.triton_kernels import forward_kernel  # noqa: E402
-from hale.kernels.triton_lse import (  # noqa: E402
+from hale.scoring.kernels.triton_kernels import forward_kernel  # noqa: E402
+from hale.scoring.kernels.triton_lse import (  # noqa: E402
     Plan,
     Tile,
     plan_for,
     supported,
     triton_entity_logsumexp,
 )
-from hale.queries import Known  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(

@@ -6,6 +6,9 @@ threshold for all relations. Thresholds are fitted on valid, test is only classi
     T  triples, true and false ones     R  relations of the graph
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
@@ -72,3 +75,30 @@ def classification_metrics(predicted_T: Tensor, true_T: Tensor) -> dict[str, flo
         name: float(function(predicted_T.long(), true_T.long()))
         for name, function in functions.items()
     }
+
+
+class Labelled(NamedTuple):
+    """Scored triples, with their relations and whether each is true."""
+
+    score_T: Tensor
+    relation_T: Tensor
+    true_T: Tensor
+
+    @classmethod
+    def of(cls, true_T3: Tensor, false_T3: Tensor, score: Callable[[Tensor], Tensor]) -> "Labelled":
+        """Score true and false triples of shape (T, 3)."""
+        triple_T3 = torch.cat((true_T3, false_T3))
+        true_T = torch.arange(len(triple_T3)) < len(true_T3)
+        return cls(score(triple_T3), triple_T3[:, 1], true_T)
+
+    def metrics(self, threshold_R: Tensor) -> dict[str, float]:
+        """:func:`classification_metrics` by these thresholds."""
+        predicted_T = classify(self.score_T, self.relation_T, threshold_R)
+        return classification_metrics(predicted_T, self.true_T)
+
+    def by_relation(self) -> dict[int, "Labelled"]:
+        """The triples of each relation that occurs."""
+        return {
+            relation: Labelled(*(part[self.relation_T == relation] for part in self))
+            for relation in sorted(set(self.relation_T.tolist()))
+        }

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from hale.data.queries import QueryBatch
 from hale.evaluation.ranking import Ranks, rank_batch
-from hale.queries import QueryBatch
-from hale.scores import ScoreMatrix
+from hale.scoring.matrix import ScoreMatrix
 
 HITS_AT = (1, 3, 10)
 

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hale.comparators import SquaredEuclidean
+from hale.data.queries import Known, QueryBatch
 from hale.errors import DivergedError
-from hale.queries import Known, QueryBatch
-from hale.scores import ScoreMatrix
+from hale.scoring.comparators import SquaredEuclidean
+from hale.scoring.matrix import ScoreMatrix
 
 CHUNK_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
 """Size of a block of distances, never less than one row: in a CPU's cache, or filling a GPU."""

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from hale.errors import DatasetError
-from hale.graphs.tsv import SPLITS, Unseen, read_and_split, read_splits
+from hale.graphs.reading import SPLITS, Unseen, read_and_split, read_splits
 
 
 @dataclass(frozen=True, eq=False)
 class KnowledgeGraph:
     """Names, whose positions are the ids, and int64 triples (head, relation, tail) of shape (T, 3).
+
+    Graphs are equal if their names and triples are.
 
     Raises:
         DatasetError: a name occurs twice, or a split is empty, of another shape or dtype, or holds
@@ -46,6 +48,12 @@ class KnowledgeGraph:
                 raise DatasetError(f"{self.name}: {split} has no triples")
             if (triple_T3 < 0).any() or (triple_T3 >= bound_3).any():
                 raise DatasetError(f"{self.name}: {split} holds an id that has no name")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KnowledgeGraph) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
 
     @property
     def num_entities(self) -> int:
@@ -90,7 +98,7 @@ class KnowledgeGraph:
         seed: int = 0,
         name: str | None = None,
     ) -> Self:
-        """Read a folder of train, valid and test, or one file to be split (:mod:`hale.graphs.tsv`).
+        """Read a folder of train, valid and test, or one file to be split.
 
         Args:
             path: the folder, or the file; formats are those of :mod:`hale.graphs.triple_file`.

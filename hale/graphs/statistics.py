@@ -6,14 +6,17 @@ reverse relations, and the threshold, those of Akrami et al. (SIGMOD 2020).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.names import shown
 
 Ids = NDArray[np.int64]
 
+KINDS = ("1-1", "1-N", "N-1", "N-N")
 MANY = 1.5
 """Answers per query, on average, from which a side of a relation counts as N."""
 OVERLAP = 0.8
@@ -129,3 +132,75 @@ def _keys(graph: KnowledgeGraph, triple_T3: Ids, reverse: bool = False) -> Ids:
 
 def _contains(keys: Ids, wanted: Ids) -> NDArray[np.bool_]:
     return np.isin(wanted, keys)
+
+
+def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, Any]]:
+    """A row of counts for each split; ``paired`` says which relations give others away."""
+    kind_R = np.array([relation.kind for relation in relation_kinds(graph)])
+    train_T3 = graph.train.numpy()
+    rows = []
+    for split, tensor_T3 in graph.splits.items():
+        triple_T3 = tensor_T3.numpy()
+        head_T, relation_T, tail_T = triple_T3.T
+        entities = np.unique(np.concatenate((head_T, tail_T)))
+        row: dict[str, Any] = {
+            "split": split,
+            "triples": len(triple_T3),
+            "entities": len(entities),
+            "relations": len(np.unique(relation_T)),
+            "loops": int((head_T == tail_T).sum()),
+            "unseen": _unseen(train_T3, triple_T3),
+            "in train": 0 if split == "train" else repeated(graph, triple_T3, train_T3),
+            "given away": 0 if split == "train" else given_away(graph, triple_T3, paired),
+        }
+        rows.append(row | {kind: int((kind_R[relation_T] == kind).sum()) for kind in KINDS})
+    return rows
+
+
+def _unseen(train_T3: NDArray[np.int64], triple_T3: NDArray[np.int64]) -> int:
+    """Triples with an entity or a relation that train lacks."""
+    entities, relations = train_T3[:, ::2], train_T3[:, 1]
+    seen_T = np.isin(triple_T3[:, ::2], entities).all(1) & np.isin(triple_T3[:, 1], relations)
+    return int((~seen_T).sum())
+
+
+def relation_rows(graph: KnowledgeGraph) -> list[dict[str, Any]]:
+    """A row for each relation, the most frequent first."""
+    return [
+        {
+            "relation": each.relation,
+            "kind": each.kind,
+            "train": each.count,
+            "tails per head": each.tails_per_head,
+            "heads per tail": each.heads_per_tail,
+            "symmetric": each.symmetric,
+        }
+        for each in sorted(relation_kinds(graph), key=lambda each: -each.count)
+    ]
+
+
+def warnings(
+    graph: KnowledgeGraph, splits: list[dict[str, Any]], paired: list[Pairing]
+) -> list[str]:
+    """What spoils an evaluation, a line each, from the rows of :func:`split_rows`."""
+    lines = []
+    for row in splits[1:]:
+        for column, meaning in (
+            ("in train", "are in train, too"),
+            ("given away", "are in train under a duplicate, reverse or symmetric relation"),
+            ("unseen", "have an entity or a relation that train lacks"),
+        ):
+            if row[column]:
+                share = row[column] / row["triples"]
+                lines.append(
+                    f"warning: {row[column]} of {row['triples']} triples of {row['split']} "
+                    f"({share:.1%}) {meaning}"
+                )
+    for pairing in paired:
+        first, second = (shown(graph.relations[r]) for r in (pairing.first, pairing.second))
+        if pairing.first == pairing.second:
+            lines.append(f"note: {first} is symmetric")
+        else:
+            how = "the reverse" if pairing.reverse else "a duplicate"
+            lines.append(f"warning: {second} is {how} of {first}")
+    return lines

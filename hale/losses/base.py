@@ -4,11 +4,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from hale.activations import Activation
-from hale.comparators import Comparator
+from hale.data.queries import QueryBatch
 from hale.errors import HaleError
-from hale.queries import QueryBatch
-from hale.scores import ScoreMatrix
+from hale.scoring.activations import Activation
+from hale.scoring.comparators import Comparator
+from hale.scoring.matrix import ScoreMatrix
 
 
 class Loss(Protocol):

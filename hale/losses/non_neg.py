@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from hale.losses.arguments import require_positive
-from hale.queries import QueryBatch
-from hale.scores import ScoreMatrix
+from hale.data.queries import QueryBatch
+from hale.errors import require
+from hale.scoring.matrix import ScoreMatrix
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class NonNeg:
     nonnegative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_positive("weight", self.weight)
-        require_positive("radius", self.radius)
+        require("weight", self.weight, above=0)
+        require("radius", self.radius, above=0)
 
     def __call__(self, scores: ScoreMatrix, batch: QueryBatch) -> dict[str, Tensor]:
         """``loss``, ``alignment`` and ``regularization``, each a scalar."""

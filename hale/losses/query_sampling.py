@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hale.losses.arguments import require_positive
-from hale.queries import QueryBatch
-from hale.scores import ScoreMatrix
+from hale.data.queries import QueryBatch
+from hale.errors import require
+from hale.scoring.matrix import ScoreMatrix
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,8 @@ class QuerySampling:
     mask_known: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha <= 1:
-            raise ValueError(f"loss.alpha must be in (0, 1], got {self.alpha}")
-        require_positive("weight", self.weight)
+        require("alpha", self.alpha, above=0, at_most=1)
+        require("weight", self.weight, above=0)
 
     @property
     def nonnegative(self) -> bool:

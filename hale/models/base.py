@@ -1,85 +1,73 @@
-"""What every model is: entity vectors, a query vector, and a comparator between the two."""
+"""What every model has in common: entity vectors, a query vector, and a comparator of the two."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hale.activations import Activation
-from hale.comparators import Comparator, SquaredEuclidean
-from hale.lookup import Table, rows
-from hale.scores import ScoreMatrix
+from hale.errors import ArgumentError, require, require_whole
+from hale.scoring.activations import Activation
+from hale.scoring.comparators import Comparator, NegativeDot, SquaredEuclidean
+from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import Table, lookup
 
 SOFTPLUS_ONE = 0.5413248546129181
-"""softplus(SOFTPLUS_ONE) = 1: where positive parameters start."""
+"""softplus(SOFTPLUS_ONE) = 1: the raw value at which positive parameters start."""
 
 
 class QueryModel(nn.Module, ABC):
-    """Embeds a query (entity, relation) as a vector that its comparator holds against entities.
+    """Embeds a query (entity, relation) as a vector that the comparator compares with entities.
+
+    Subclass :class:`DistanceModel` or :class:`DotProductModel`.
 
     Args:
         num_entities: E, rows of the entity table.
         num_relations: 2R, the relations of the graph and their reciprocals.
         dim: D, real numbers per entity.
-        relation_scale: train one positive scalar c_r per relation that multiplies the distance
-            (Eq. 8; "RelRatio" in table 5). A number above 0 is its pace, what its steps count
-            against those of the vectors (True is 1); without it the scale is 1.
-        init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given, so that the
-            squared distance of two entities is about 1.
+        init_std: standard deviation of initial vectors; by default ``initial_norm_sq`` decides.
     """
 
-    comparator: ClassVar[Comparator] = SquaredEuclidean()
+    comparator: ClassVar[Comparator]
     initial_norm_sq: ClassVar[float] = 0.5
-    """Expected squared norm of initial vectors."""
+    """Expected squared norm of initial vectors: the squared distance of two entities is about 1."""
+    even_dim: ClassVar[bool] = False
+    """Whether coordinates come in pairs, so that ``dim`` must be even."""
 
     def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        dim: int,
-        relation_scale: float = True,
-        init_std: float | None = None,
+        self, num_entities: int, num_relations: int, dim: int, init_std: float | None = None
     ) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"model.dim must be at least 1, got {dim}")
-        if init_std is not None and not 0 < init_std < float("inf"):
-            raise ValueError(f"model.init_std must be a finite number above 0, got {init_std}")
-        if not 0 <= relation_scale < float("inf"):
-            raise ValueError(
-                "model.relation_scale must be true, false or a finite number above 0, "
-                f"got {relation_scale}"
+        require_whole("dim", dim, at_least=1)
+        if self.even_dim and dim % 2:
+            raise ArgumentError(
+                f"dim must be even for {type(self).__name__}, whose coordinates come in pairs, "
+                f"got {dim}"
             )
+        if init_std is not None:
+            require("init_std", init_std, above=0)
         self.dim = dim
         self.init_std = (self.initial_norm_sq / dim) ** 0.5 if init_std is None else init_std
         self.num_relations = num_relations
         self.entity = self.normal(num_entities, dim)
-        self.relation_scale = relation_scale
-        self.raw_scale = (
-            nn.Parameter(torch.full((num_relations,), SOFTPLUS_ONE)) if relation_scale else None
-        )
+
+    @abstractmethod
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        """The query vectors Phi(e, r) of entity vectors and relation ids, ``query_BD``."""
 
     @property
     def num_entities(self) -> int:
         """E."""
         return self.entity.shape[0]
 
+    def scale(self, relation_B: Tensor) -> Tensor:
+        """The comparator's positive scale of each query, ``scale_B``: 1 unless it is trained."""
+        return self.entity.new_ones(relation_B.shape)
+
     def candidates(self, entity: Table) -> Table:
         """The vectors that queries are compared with: those of the entities."""
         return entity
-
-    def scale(self, relation_B: Tensor) -> Tensor:
-        """The comparator's positive scale of each query, ``scale_B``."""
-        if self.raw_scale is None:
-            return self.entity.new_ones(relation_B.shape)
-        moved_R = self.relation_scale * (self.raw_scale - SOFTPLUS_ONE)
-        return rows(F.softplus(SOFTPLUS_ONE + moved_R)[:, None], relation_B).squeeze(1)
-
-    @abstractmethod
-    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """The query vectors Phi(e, r) of entity vectors and relation ids, ``query_BD``."""
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """The weighted regularisation of a batch's triples, a scalar added to the loss, if any."""
@@ -88,36 +76,92 @@ class QueryModel(nn.Module, ABC):
     def scores(self, entity_B: Tensor, relation_B: Tensor, activation: Activation) -> ScoreMatrix:
         """The scores of queries against all entities."""
         entity = Table(self.entity)
-        query_BD = self.query(entity.rows(entity_B), relation_B)
+        query_BD = self.query(entity.lookup(entity_B), relation_B)
         return ScoreMatrix(
             query_BD, self.scale(relation_B), self.candidates(entity), self.comparator, activation
         )
 
-    def normal(self, rows: int, columns: int) -> nn.Parameter:
-        """A (rows, columns) parameter drawn with the model's ``init_std``."""
-        return nn.Parameter(torch.randn(rows, columns) * self.init_std)
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of ``params`` for the optimizer, each with its ``lr_multiplier``."""
+        return [{"params": list(self.parameters()), "lr_multiplier": 1.0}]
+
+    def normal(self, num_rows: int, num_columns: int) -> nn.Parameter:
+        """A (num_rows, num_columns) parameter drawn with the model's ``init_std``."""
+        return nn.Parameter(torch.randn(num_rows, num_columns) * self.init_std)
 
 
-def random_angles(rows: int, columns: int) -> nn.Parameter:
-    """A (rows, columns) parameter of angles, uniform over the circle, in radians."""
-    return nn.Parameter((torch.rand(rows, columns) * 2 - 1) * torch.pi)
+class DistanceModel(QueryModel):
+    """A query compared by a distance, squared Euclidean by default, times a relation's scale c_r.
 
+    A subclass declares its relations' parameters in :meth:`build` and combines them with entity
+    vectors in :meth:`query`; all share this constructor.
 
-def random_signs(rows: int, columns: int) -> nn.Parameter:
-    """A (rows, columns) parameter of factors near 1 or -1 at random, which make a reflection."""
-    sign = torch.randn(rows, columns).sign()
-    return nn.Parameter(sign + 0.1 * torch.randn(rows, columns))
+    Args:
+        num_entities: E, rows of the entity table.
+        num_relations: 2R, the relations of the graph and their reciprocals.
+        dim: D, real numbers per entity.
+        relation_scale: train one positive scalar c_r per relation that multiplies the distance
+            (Eq. 8; "RelRatio" in table 5); without it the scale is 1.
+        scale_lr_multiplier: learning rate of c_r as a multiple of the optimizer's.
+        init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given.
+    """
 
+    comparator: ClassVar[Comparator] = SquaredEuclidean()
 
-def require_even(dim: int, model: str) -> None:
-    """Raise ValueError unless ``dim`` splits into planes."""
-    if dim % 2:
-        raise ValueError(
-            f"model.dim must be even for {model}, whose coordinates come in pairs, got {dim}"
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        relation_scale: bool = True,
+        scale_lr_multiplier: float = 1.0,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__(num_entities, num_relations, dim, init_std)
+        if not isinstance(relation_scale, bool):
+            raise ArgumentError(f"relation_scale must be true or false, got {relation_scale!r}")
+        require("scale_lr_multiplier", scale_lr_multiplier, above=0)
+        self.scale_lr_multiplier = scale_lr_multiplier
+        self.raw_scale = (
+            nn.Parameter(torch.full((num_relations,), SOFTPLUS_ONE)) if relation_scale else None
         )
+        self.build()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Declare the parameters of the ``num_relations`` relations, as attributes."""
+
+    def scale(self, relation_B: Tensor) -> Tensor:
+        """c_r of each query, ``scale_B``."""
+        if self.raw_scale is None:
+            return super().scale(relation_B)
+        return lookup(
+            F.softplus(SOFTPLUS_ONE + (self.raw_scale - SOFTPLUS_ONE))[:, None], relation_B
+        ).squeeze(1)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, those of c_r apart where their learning rate differs."""
+        if self.raw_scale is None or self.scale_lr_multiplier == 1:
+            return super().parameter_groups()
+        rest = [p for p in self.parameters() if p is not self.raw_scale]
+        return [
+            {"params": rest, "lr_multiplier": 1.0},
+            {"params": [self.raw_scale], "lr_multiplier": self.scale_lr_multiplier},
+        ]
 
 
-def require_weight(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number of at least 0."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"model.{name} must be a finite number of at least 0, got {value}")
+class DotProductModel(QueryModel):
+    """A query compared by dot product; relations have a scale of their own, so there is no c_r."""
+
+    comparator: ClassVar[Comparator] = NegativeDot()
+
+
+def random_angles(num_rows: int, num_columns: int) -> nn.Parameter:
+    """A (num_rows, num_columns) parameter of angles, uniform over the circle, in radians."""
+    return nn.Parameter((torch.rand(num_rows, num_columns) * 2 - 1) * torch.pi)
+
+
+def random_signs(num_rows: int, num_columns: int) -> nn.Parameter:
+    """A (num_rows, num_columns) parameter of factors near 1 or -1 at random: reflections."""
+    sign = torch.randn(num_rows, num_columns).sign()
+    return nn.Parameter(sign + 0.1 * torch.randn(num_rows, num_columns))

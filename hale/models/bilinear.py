@@ -1,18 +1,15 @@
-"""Bilinear models, score e^T M_r e': RESCAL, ComplEx and the dot-product DistMult.
-
-Their relations have a scale of their own, so there is no c_r.
-"""
+"""Bilinear models, score e^T M_r e': RESCAL, ComplEx and the dot-product DistMult."""
 
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from hale.comparators import Comparator, NegativeDot
-from hale.lookup import rows
-from hale.models.base import QueryModel, require_even, require_weight
+from hale.errors import require
+from hale.models.base import DotProductModel
 from hale.models.geometry import complex_modulus, complex_multiply
 from hale.models.regularizers import f2, n3
+from hale.scoring.table import lookup
 
 
 def multiply_grouped(vector_BD: Tensor, matrix_GDX: Tensor, group_B: Tensor) -> Tensor:
@@ -29,7 +26,7 @@ def multiply_grouped(vector_BD: Tensor, matrix_GDX: Tensor, group_B: Tensor) -> 
     return product_BX.index_select(0, order_B.argsort())
 
 
-class RESCAL(QueryModel):
+class RESCAL(DotProductModel):
     """Phi(e, r) = e^T M_r with a full matrix for each relation (Nickel et al., ICML 2011).
 
     Args:
@@ -40,8 +37,6 @@ class RESCAL(QueryModel):
         init_std: standard deviation of initial values; 1 / sqrt(2 dim) if not given.
     """
 
-    comparator: ClassVar[Comparator] = NegativeDot()
-
     def __init__(
         self,
         num_entities: int,
@@ -50,13 +45,12 @@ class RESCAL(QueryModel):
         f2: float = 0.0,
         init_std: float | None = None,
     ) -> None:
-        super().__init__(num_entities, num_relations, dim, False, init_std)
-        require_weight("f2", f2)
+        require("f2", f2, at_least=0)
+        super().__init__(num_entities, num_relations, dim, init_std)
         self.f2 = f2
         self.relation = self.normal(num_relations, dim * dim)
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """Multiply by the relation's matrix."""
         matrix_RDD = self.relation.view(-1, self.dim, self.dim)
         return multiply_grouped(entity_BD, matrix_RDD, relation_B)
 
@@ -65,11 +59,12 @@ class RESCAL(QueryModel):
         if not self.f2:
             return None
         norm_R1 = torch.linalg.vector_norm(self.relation, dim=1, keepdim=True)
-        relation_B1 = rows(norm_R1, relation_B)
-        return self.f2 * f2(rows(self.entity, entity_B), relation_B1, rows(self.entity, target_B))
+        relation_B1 = lookup(norm_R1, relation_B)
+        head_BD, tail_BD = lookup(self.entity, entity_B), lookup(self.entity, target_B)
+        return self.f2 * f2(head_BD, relation_B1, tail_BD)
 
 
-class DistMultDot(QueryModel):
+class DistMultDot(DotProductModel):
     """Phi(e, r) = e * r, elementwise, compared by dot product (Yang et al., ICLR 2015).
 
     Args:
@@ -80,8 +75,6 @@ class DistMultDot(QueryModel):
         init_std: standard deviation of initial values; 1 / sqrt(2 dim) if not given.
     """
 
-    comparator: ClassVar[Comparator] = NegativeDot()
-
     def __init__(
         self,
         num_entities: int,
@@ -90,60 +83,37 @@ class DistMultDot(QueryModel):
         n3: float = 0.05,
         init_std: float | None = None,
     ) -> None:
-        super().__init__(num_entities, num_relations, dim, False, init_std)
-        require_weight("n3", n3)
+        require("n3", n3, at_least=0)
+        super().__init__(num_entities, num_relations, dim, init_std)
         self.n3 = n3
         self.relation = self.normal(num_relations, dim)
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """Multiply elementwise."""
-        return entity_BD * rows(self.relation, relation_B)
+        return entity_BD * lookup(self.relation, relation_B)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
-        """Weighted nuclear 3-norm."""
+        """Weighted nuclear 3-norm of the factors' moduli."""
         if not self.n3:
             return None
-        relation_BD = rows(self.relation, relation_B)
-        return self.n3 * n3(rows(self.entity, entity_B), relation_BD, rows(self.entity, target_B))
+        relation_BD = lookup(self.relation, relation_B)
+        factors = (lookup(self.entity, entity_B), relation_BD, lookup(self.entity, target_B))
+        return self.n3 * n3(*(self.modulus(factor_BD) for factor_BD in factors))
+
+    def modulus(self, factor_BD: Tensor) -> Tensor:
+        """The numbers whose absolute values N3 sums up: complex factors give their moduli."""
+        return factor_BD
 
 
-class ComplEx(QueryModel):
-    """Phi(e, r) = e * r over complex numbers, so the score is Re <e, r, conj e'>.
+class ComplEx(DistMultDot):
+    """DistMultDot over complex numbers, so the score is Re <e, r, conj e'>; ``dim`` is 2 of each.
 
     Source: Trouillon et al. (ICML 2016), trained as Lacroix et al. (ICML 2018) do.
-
-    Args:
-        num_entities: E, rows of the entity table.
-        num_relations: 2R, the relations of the graph and their reciprocals.
-        dim: D, real numbers per entity: D/2 complex ones.
-        n3: weight of the nuclear 3-norm of a batch's factors.
-        init_std: standard deviation of initial values; 1 / sqrt(2 dim) if not given.
     """
 
-    comparator: ClassVar[Comparator] = NegativeDot()
-
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        dim: int,
-        n3: float = 0.05,
-        init_std: float | None = None,
-    ) -> None:
-        require_even(dim, "ComplEx")
-        super().__init__(num_entities, num_relations, dim, False, init_std)
-        require_weight("n3", n3)
-        self.n3 = n3
-        self.relation = self.normal(num_relations, dim)
+    even_dim: ClassVar[bool] = True
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """Multiply as complex numbers."""
-        return complex_multiply(entity_BD, rows(self.relation, relation_B))
+        return complex_multiply(entity_BD, lookup(self.relation, relation_B))
 
-    def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
-        """Weighted nuclear 3-norm of the complex factors."""
-        if not self.n3:
-            return None
-        relation_BD = rows(self.relation, relation_B)
-        factors = (rows(self.entity, entity_B), relation_BD, rows(self.entity, target_B))
-        return self.n3 * n3(*(complex_modulus(factor_BD) for factor_BD in factors))
+    def modulus(self, factor_BD: Tensor) -> Tensor:
+        return complex_modulus(factor_BD)

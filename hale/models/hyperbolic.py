@@ -2,11 +2,11 @@
 
 Entities and translations are tangent vectors at the origin. A relation transforms the entity
 linearly, there or in the ball, where isometries that fix the origin act alike, and translates by
-Moebius addition in the ball. The comparator is the squared hyperbolic distance, its
-scale the relation's curvature.
+Moebius addition in the ball. The comparator is the squared hyperbolic distance, its scale the
+relation's curvature.
 
 The papers add trained biases of the two entities to the score. They are left out: the query's
-changes no rank, and the candidate's is no part of the geometry that is compared here.
+changes no rank, and the candidate's is not part of the geometry that is compared here.
 """
 
 from abc import abstractmethod
@@ -15,60 +15,43 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hale.comparators import Comparator, Poincare
-from hale.lookup import rows
-from hale.models.base import QueryModel, random_angles, random_signs, require_even
+from hale.models.base import DistanceModel, random_angles, random_signs
 from hale.models.geometry import exp0, givens_reflect, givens_rotate, mobius_add
+from hale.scoring.comparators import Comparator, Poincare
+from hale.scoring.table import lookup
 
 MIN_CURVATURE = 1e-6
 """Flatter balls are numerically Euclidean, and divide by numbers near 0."""
 
 
-class HyperbolicModel(QueryModel):
-    """Phi(e, r) = point_r(e) (+)_c exp_0(r').
+class HyperbolicModel(DistanceModel):
+    """Phi(e, r) = point_r(e) (+)_c exp_0(r'); the scale c_r is the curvature, 1 if not trained.
 
-    Args:
-        num_entities: E, rows of the entity table.
-        num_relations: 2R, the relations of the graph and their reciprocals.
-        dim: D, real numbers per entity.
-        relation_scale: train the curvature c_r > 0 of each relation; 1 without it.
-        init_std: standard deviation of initial tangent vectors; 1 / sqrt(8 dim) if not given, so
-            that the squared distance of two entities is about 1 (near the origin lengths count
-            double).
+    Near the origin hyperbolic lengths count double: ``init_std`` is 1 / sqrt(8 dim) by default.
     """
 
     comparator: ClassVar[Comparator] = Poincare()
     initial_norm_sq: ClassVar[float] = 0.125
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        dim: int,
-        relation_scale: float = True,
-        init_std: float | None = None,
-    ) -> None:
-        super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        self.translation = self.normal(num_relations, dim)
+    def build(self) -> None:
+        self.translation = self.normal(self.num_relations, self.dim)
 
     def scale(self, relation_B: Tensor) -> Tensor:
-        """The curvature of each query, ``scale_B``."""
         return super().scale(relation_B).clamp(min=MIN_CURVATURE)
 
     @abstractmethod
     def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
-        """The ball's point that the relation makes of the entity, before it is translated."""
+        """The point of the ball that the relation maps the entity to, before it is translated."""
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """Transform, then translate in the ball."""
         c_B1 = self.scale(relation_B)[:, None]
         point_BD = self.point(entity_BD, relation_B, c_B1)
-        shift_BD = exp0(rows(self.translation, relation_B), c_B1)
+        shift_BD = exp0(lookup(self.translation, relation_B), c_B1)
         return mobius_add(point_BD, shift_BD, c_B1)
 
 
 class MuRP(HyperbolicModel):
-    """Stretch each coordinate (Balazevic et al., NeurIPS 2019); the curvature is 1 by default.
+    """Stretch each coordinate (Balazevic et al., NeurIPS 2019); there the curvature is 1.
 
     Factors start with random signs, as the authors' do (uniform on [-1, 1]) and DistMult's here.
 
@@ -77,20 +60,12 @@ class MuRP(HyperbolicModel):
     r', in the ball up to a rotation besides, since Moebius addition does not commute.
     """
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        dim: int,
-        relation_scale: float = False,
-        init_std: float | None = None,
-    ) -> None:
-        super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        self.factor = random_signs(num_relations, dim)
+    def build(self) -> None:
+        super().build()
+        self.factor = random_signs(self.num_relations, self.dim)
 
     def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
-        """Stretch."""
-        return exp0(entity_BD * rows(self.factor, relation_B), c_B1)
+        return exp0(entity_BD * lookup(self.factor, relation_B), c_B1)
 
 
 class RotH(HyperbolicModel):
@@ -100,44 +75,30 @@ class RotH(HyperbolicModel):
     results come from, has one before it too. It starts at 0 here, where both are the same.
     """
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        dim: int,
-        relation_scale: float = True,
-        init_std: float | None = None,
-    ) -> None:
-        require_even(dim, "RotH")
-        super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        self.angle = random_angles(num_relations, dim // 2)
-        self.first_translation = nn.Parameter(torch.zeros(num_relations, dim))
+    even_dim: ClassVar[bool] = True
+
+    def build(self) -> None:
+        super().build()
+        self.angle = random_angles(self.num_relations, self.dim // 2)
+        self.first_translation = nn.Parameter(torch.zeros(self.num_relations, self.dim))
 
     def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
-        """Translate, then rotate."""
-        shift_BD = exp0(rows(self.first_translation, relation_B), c_B1)
+        shift_BD = exp0(lookup(self.first_translation, relation_B), c_B1)
         shifted_BD = mobius_add(exp0(entity_BD, c_B1), shift_BD, c_B1)
-        return givens_rotate(rows(self.angle, relation_B), shifted_BD)
+        return givens_rotate(lookup(self.angle, relation_B), shifted_BD)
 
 
 class RefH(HyperbolicModel):
     """Reflect each plane (Chami et al., ACL 2020)."""
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        dim: int,
-        relation_scale: float = True,
-        init_std: float | None = None,
-    ) -> None:
-        require_even(dim, "RefH")
-        super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        self.angle = random_angles(num_relations, dim // 2)
+    even_dim: ClassVar[bool] = True
+
+    def build(self) -> None:
+        super().build()
+        self.angle = random_angles(self.num_relations, self.dim // 2)
 
     def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
-        """Reflect."""
-        return exp0(givens_reflect(rows(self.angle, relation_B), entity_BD), c_B1)
+        return exp0(givens_reflect(lookup(self.angle, relation_B), entity_BD), c_B1)
 
 
 class AttH(HyperbolicModel):
@@ -147,26 +108,19 @@ class AttH(HyperbolicModel):
     vector, over sqrt(D).
     """
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        dim: int,
-        relation_scale: float = True,
-        init_std: float | None = None,
-    ) -> None:
-        require_even(dim, "AttH")
-        super().__init__(num_entities, num_relations, dim, relation_scale, init_std)
-        self.reflection = random_angles(num_relations, dim // 2)
-        self.rotation = random_angles(num_relations, dim // 2)
-        self.context = self.normal(num_relations, dim)
+    even_dim: ClassVar[bool] = True
+
+    def build(self) -> None:
+        super().build()
+        self.reflection = random_angles(self.num_relations, self.dim // 2)
+        self.rotation = random_angles(self.num_relations, self.dim // 2)
+        self.context = self.normal(self.num_relations, self.dim)
 
     def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
-        """Mix reflection and rotation."""
-        reflected_BD = givens_reflect(rows(self.reflection, relation_B), entity_BD)
-        rotated_BD = givens_rotate(rows(self.rotation, relation_B), entity_BD)
+        reflected_BD = givens_reflect(lookup(self.reflection, relation_B), entity_BD)
+        rotated_BD = givens_rotate(lookup(self.rotation, relation_B), entity_BD)
         either_B2D = torch.stack((reflected_BD, rotated_BD), 1)
-        context_B1D = rows(self.context, relation_B)[:, None]
+        context_B1D = lookup(self.context, relation_B)[:, None]
         logit_B2 = (either_B2D * context_B1D).sum(2) * self.dim**-0.5
         attended_BD: Tensor = (logit_B2.softmax(1)[:, :, None] * either_B2D).sum(1)
         return exp0(attended_BD, c_B1)

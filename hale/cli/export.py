@@ -1,0 +1,113 @@
+"""``hale export``: entity embeddings with their names, for other tools.
+
+No file is named after anything in the model, so nothing is written outside the folder.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hale.cli.output import tsv_field
+from hale.errors import HaleError
+from hale.graphs.names import shown
+from hale.runs.files import write_atomically, write_bytes_atomically
+
+if TYPE_CHECKING:
+    from hale.runs.trained import TrainedModel
+
+SUMMARY = "embeddings with names: TSV, NumPy, word2vec, TensorBoard projector"
+FORMATS = ("tsv", "numpy", "word2vec", "projector")
+PROJECTOR_CONFIG = """embeddings {
+  tensor_name: "entity"
+  tensor_path: "vectors.tsv"
+  metadata_path: "metadata.tsv"
+}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the format, and where to write."""
+    parser.add_argument("model", metavar="FOLDER", help="a run's folder, or the model in it")
+    parser.add_argument("--format", choices=FORMATS, default="tsv")
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="where to write")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the files of a format and say which."""
+    from hale.runs.trained import load
+
+    model = load(args.model)
+    folder = Path(args.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HaleError(
+            f"cannot make the folder {folder} ({error.strerror}): choose another --out"
+        ) from error
+    for file in _WRITERS[args.format](model, folder):
+        print(folder / file)
+
+
+def _tsv(model: "TrainedModel", folder: Path) -> list[str]:
+    """A header, then a name and its vector per line."""
+    names = [tsv_field(name) for name in model.graph.entities]
+    header = "\t".join(["entity", *map(str, range(model.model.dim))])
+    lines = (f"{name}\t{line}" for name, line in zip(names, _vectors(model, "\t"), strict=True))
+    _write(folder / "entities.tsv", [header], lines)
+    return ["entities.tsv"]
+
+
+def _numpy(model: "TrainedModel", folder: Path) -> list[str]:
+    """Every parameter by its own name; the names of its rows beside it."""
+    import numpy as np
+
+    arrays = {name: value.cpu().numpy() for name, value in model.model.named_parameters()}
+    with write_bytes_atomically(folder / "embeddings.npz") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its only option is spelt allow_pickle
+    names = {"entities": model.graph.entities, "relations": model.graph.relations}
+    with write_atomically(folder / "names.json") as text:
+        json.dump(names, text, ensure_ascii=False, indent=0)
+    return ["embeddings.npz", "names.json"]
+
+
+def _word2vec(model: "TrainedModel", folder: Path) -> list[str]:
+    """The text format of word2vec; white space in a name becomes an underscore."""
+    words = ["_".join(name.split()) for name in model.graph.entities]
+    first: dict[str, str] = {}
+    for word, name in zip(words, model.graph.entities, strict=True):
+        if first.setdefault(word, name) != name:
+            raise HaleError(
+                f"'{shown(first[word])}' and '{shown(name)}' are one name in word2vec's format, "
+                "which has no spaces in names: choose another --format"
+            )
+    header = f"{len(words)} {model.model.dim}"
+    lines = (f"{word} {line}" for word, line in zip(words, _vectors(model, " "), strict=True))
+    _write(folder / "entities.w2v.txt", [header], lines)
+    return ["entities.w2v.txt"]
+
+
+def _projector(model: "TrainedModel", folder: Path) -> list[str]:
+    """The folder that TensorBoard's projector opens, and the files that its website loads."""
+    names = [tsv_field(name) for name in model.graph.entities]
+    _write(folder / "vectors.tsv", [], _vectors(model, "\t"))
+    _write(folder / "metadata.tsv", [], names)
+    _write(folder / "projector_config.pbtxt", [], [PROJECTOR_CONFIG.rstrip()])
+    return ["vectors.tsv", "metadata.tsv", "projector_config.pbtxt"]
+
+
+_WRITERS: dict[str, Callable[["TrainedModel", Path], list[str]]] = {
+    "tsv": _tsv, "numpy": _numpy, "word2vec": _word2vec, "projector": _projector,
+}  # fmt: skip
+
+
+def _vectors(model: "TrainedModel", separator: str) -> Iterable[str]:
+    for vector_D in model.embeddings().values():
+        yield separator.join(map(str, vector_D))
+
+
+def _write(path: Path, header: list[str], lines: Iterable[str]) -> None:
+    with write_atomically(path) as file:
+        file.writelines(line + "\n" for line in chain(header, lines))

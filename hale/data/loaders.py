@@ -1,0 +1,228 @@
+"""Batches of queries for training and ranking, sliced from tensors that live on the device.
+
+There are no workers and no collation: an epoch gathers its shuffled queries once, and a batch is a
+slice of them.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from hale.data.queries import QueryBatch, QueryIndex
+from hale.errors import HaleError
+from hale.graphs.kg import KnowledgeGraph, reciprocal
+
+
+class TrainLoader:
+    """Yields every training query once an epoch, in an order drawn from (seed, epoch).
+
+    Neither the order nor a batch's negatives depend on anything drawn before, so the state is the
+    current epoch and the number of its batches that were yielded: a run that resumes from it sees
+    what the interrupted run would have seen.
+
+    Under several processes each takes its own rows of every batch; ``batch_size`` counts the rows
+    of all of them. A last batch with fewer rows than processes is left out.
+
+    Args:
+        query_T3: queries (entity, relation) and their answers, on the device.
+        answers: index of all training answers, on the same device.
+        batch_size: queries per batch.
+        seed: of the order and of negatives.
+        rank: which process this is.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        query_T3: Tensor,
+        answers: QueryIndex,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._query_3T = query_T3.T.contiguous()
+        self._answers = answers
+        self._batch_size = batch_size
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        full, rest = divmod(len(query_T3), batch_size)
+        self._batches = full + (rest >= world_size)
+        self._epoch = 0
+        self._yielded = 0
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return self._batches
+
+    def __iter__(self) -> Iterator[QueryBatch]:
+        """Go through the epoch from where the last iteration left it, or else through the next.
+
+        Lightning may abandon an iteration and ask for another, as it does in the first epoch after
+        some checkpoints; no batch is skipped or repeated by that.
+        """
+        if self._yielded == self._batches:
+            self._epoch += 1
+            self._yielded = 0
+        order = torch.randperm(
+            self._query_3T.shape[1], generator=self._generator("cpu", self._epoch)
+        )
+        query_3T = self._query_3T[:, order.to(self._query_3T.device)]
+        for batch in range(self._yielded, self._batches):
+            self._yielded = batch + 1
+            first, last = batch * self._batch_size, (batch + 1) * self._batch_size
+            mine = slice(first + self._rank, last, self._world_size)
+            entity_B, relation_B, target_B = query_3T[:, mine]
+            generator = self._generator(query_3T.device, self._epoch, batch, self._rank)
+            yield QueryBatch(entity_B, relation_B, target_B, self._answers, generator)
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, batches of it yielded so far, and batches per epoch."""
+        return {"epoch": self._epoch, "yielded": self._yielded, "batches": self._batches}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue from ``state`` at the next iteration.
+
+        Raises:
+            HaleError: the state belongs to other data or another batch size.
+        """
+        if state["batches"] != self._batches:
+            raise HaleError(
+                f"the checkpoint's epochs have {state['batches']} batches, this run's have "
+                f"{self._batches}: resume with the same dataset and batch_size"
+            )
+        self._epoch, self._yielded = state["epoch"], state["yielded"]
+
+    def _generator(self, device: torch.device | str, *stream: int) -> torch.Generator:
+        mixed = np.random.SeedSequence((self._seed, *stream)).generate_state(1, np.uint64)
+        return torch.Generator(device).manual_seed(int(mixed[0]))
+
+
+class RankingLoader:
+    """Yields queries in their order, with the index of the answers that ranking filters out.
+
+    Under several processes each takes every ``world_size``-th query.
+
+    Args:
+        query_T3: queries (entity, relation) and the answers to rank, on the device.
+        answers: index of the answers over all splits, on the same device.
+        batch_size: queries per batch and process.
+        rank: which process this is.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        query_T3: Tensor,
+        answers: QueryIndex,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._query_3T = query_T3[rank::world_size].T.contiguous()
+        self._answers = answers
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Batches."""
+        return -(-self._query_3T.shape[1] // self._batch_size)
+
+    def __iter__(self) -> Iterator[QueryBatch]:
+        """Slice the queries."""
+        for start in range(0, self._query_3T.shape[1], self._batch_size):
+            entity_B, relation_B, target_B = self._query_3T[:, start : start + self._batch_size]
+            yield QueryBatch(entity_B, relation_B, target_B, self._answers)
+
+
+class QueryDataModule(pl.LightningDataModule):
+    """Both directions of every triple as queries, on the trainer's device or else on the CPU.
+
+    Training batches carry the index of training answers, ranking batches that of all splits.
+
+    Args:
+        graph: the knowledge graph.
+        batch_size: training queries per step, over all processes.
+        seed: of the order of training queries and of sampled negatives.
+        ranking_batch_size: validation and test queries per batch and process.
+
+    Raises:
+        HaleError: a size below 1 or a negative seed.
+    """
+
+    def __init__(
+        self, graph: KnowledgeGraph, batch_size: int, seed: int, ranking_batch_size: int = 1024
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("ranking_batch_size", ranking_batch_size)):
+            if value < 1:
+                raise HaleError(f"{name} must be at least 1, got {value}")
+        if seed < 0:
+            raise HaleError(f"seed must be at least 0, got {seed}")
+        self.graph = graph
+        self.batch_size = batch_size
+        self.seed = seed
+        self.ranking_batch_size = ranking_batch_size
+        self._query_T3: dict[str, Tensor] = {}
+
+    @property
+    def num_entities(self) -> int:
+        """E."""
+        return self.graph.num_entities
+
+    @property
+    def num_relations(self) -> int:
+        """2R: the relations of queries, reciprocal ones included."""
+        return 2 * self.graph.num_relations
+
+    @property
+    def train_query_T3(self) -> Tensor:
+        """Training queries (entity, relation) and their answers, on the device."""
+        return self._query_T3["train"]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Put queries and indices on the device, unless they are there."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self._query_T3 and self._query_T3["train"].device == device:
+            return
+        self._query_T3 = {
+            split: reciprocal(triple_T3.to(device), self.graph.num_relations)
+            for split, triple_T3 in self.graph.splits.items()
+        }
+        self.train_answers = self._index(self._query_T3["train"])
+        self.all_answers = self._index(torch.cat(list(self._query_T3.values())))
+
+    def train_dataloader(self) -> TrainLoader:
+        """Shuffled training queries."""
+        return TrainLoader(
+            self._query_T3["train"], self.train_answers, self.batch_size, self.seed, *self._shard()
+        )
+
+    def val_dataloader(self) -> RankingLoader:
+        """Queries of the valid split."""
+        return self._ranking_loader("valid")
+
+    def test_dataloader(self) -> RankingLoader:
+        """Queries of the test split."""
+        return self._ranking_loader("test")
+
+    def transfer_batch_to_device(
+        self, batch: QueryBatch, device: torch.device, dataloader_idx: int
+    ) -> QueryBatch:
+        """Return ``batch`` as it is: it was made on the device."""
+        return batch
+
+    def _index(self, query_T3: Tensor) -> QueryIndex:
+        entity_T, relation_T, answer_T = query_T3.unbind(1)
+        return QueryIndex(entity_T, relation_T, answer_T, self.num_entities, self.num_relations)
+
+    def _ranking_loader(self, split: str) -> RankingLoader:
+        return RankingLoader(
+            self._query_T3[split], self.all_answers, self.ranking_batch_size, *self._shard()
+        )
+
+    def _shard(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -1,0 +1,132 @@
+"""Models compared by squared Euclidean distance (HaLE section 3.3): one query vector each."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hale.models.base import SOFTPLUS_ONE, DistanceModel, random_angles, random_signs
+from hale.models.geometry import circle, complex_multiply, flexible_add, givens_rotate
+from hale.scoring.table import lookup
+
+
+class TransE(DistanceModel):
+    """Phi(e, r) = e + r (Eq. 10; Bordes et al., NeurIPS 2013)."""
+
+    def build(self) -> None:
+        self.translation = self.normal(self.num_relations, self.dim)
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        return entity_BD + lookup(self.translation, relation_B)
+
+
+class DistMult(DistanceModel):
+    """Phi(e, r) = e * r, elementwise (Eq. 11; Yang et al., ICLR 2015).
+
+    r starts near 1 or -1 in each coordinate, at random: a reflection. Near 1 alone, every entity
+    would start as the nearest to its own queries, and would stay so where r^2 = 1, in symmetric
+    relations.
+    """
+
+    def build(self) -> None:
+        self.factor = random_signs(self.num_relations, self.dim)
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        return entity_BD * lookup(self.factor, relation_B)
+
+
+class RotatE(DistanceModel):
+    """Phi(e, r) = Rot(r) e: one angle for each pair of coordinates (Eq. 12; Sun et al., 2019)."""
+
+    even_dim: ClassVar[bool] = True
+
+    def build(self) -> None:
+        self.angle = random_angles(self.num_relations, self.dim // 2)
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        return complex_multiply(lookup(circle(self.angle), relation_B), entity_BD)
+
+
+class RotE(DistanceModel):
+    """Phi(e, r) = Rot(r) e + r' (Eq. 13; Chami et al., ACL 2020)."""
+
+    even_dim: ClassVar[bool] = True
+
+    def build(self) -> None:
+        self.angle = random_angles(self.num_relations, self.dim // 2)
+        self.translation = self.normal(self.num_relations, self.dim)
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        rotation_BD = lookup(circle(self.angle), relation_B)
+        translation_BD = lookup(self.translation, relation_B)
+        return complex_multiply(rotation_BD, entity_BD) + translation_BD
+
+
+class RotL(DistanceModel):
+    """Phi(e, r) = Rot(r) e (+)_alpha r' by flexible addition (Eq. 14; Wang et al., EMNLP 2021).
+
+    alpha_r > 0 is trained per relation and starts at 1.
+    """
+
+    even_dim: ClassVar[bool] = True
+
+    def build(self) -> None:
+        self.angle = random_angles(self.num_relations, self.dim // 2)
+        self.translation = self.normal(self.num_relations, self.dim)
+        self.raw_alpha = nn.Parameter(torch.full((self.num_relations, 1), SOFTPLUS_ONE))
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        rotation_BD = lookup(circle(self.angle), relation_B)
+        translation_BD = lookup(self.translation, relation_B)
+        alpha_B1 = lookup(F.softplus(self.raw_alpha), relation_B)
+        rotated_BD = complex_multiply(rotation_BD, entity_BD)
+        return flexible_add(rotated_BD, translation_BD, alpha_B1)
+
+
+class Rot2L(DistanceModel):
+    """Phi(e, r) = Rot(r) e' (+)_alpha r' of e' = tanh(Rot(s) e (+)_alpha' s') (Wang et al., 2021).
+
+    The first layer (s, s', alpha') is shared by all relations; the second is RotL's, one for each
+    relation. The source (Findings of EMNLP) describes two stacked rotation-translation layers that
+    share a part of their parameters across relations; which part, and the function between the
+    layers, are choices made here.
+    """
+
+    even_dim: ClassVar[bool] = True
+
+    def build(self) -> None:
+        self.shared_angle = random_angles(1, self.dim // 2)
+        self.shared_translation = self.normal(1, self.dim)
+        self.raw_shared_alpha = nn.Parameter(torch.full((1, 1), SOFTPLUS_ONE))
+        self.angle = random_angles(self.num_relations, self.dim // 2)
+        self.translation = self.normal(self.num_relations, self.dim)
+        self.raw_alpha = nn.Parameter(torch.full((self.num_relations, 1), SOFTPLUS_ONE))
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        rotated_BD = givens_rotate(self.shared_angle, entity_BD)
+        hidden_BD = flexible_add(
+            rotated_BD, self.shared_translation, F.softplus(self.raw_shared_alpha)
+        ).tanh()
+        rotation_BD = lookup(circle(self.angle), relation_B)
+        translation_BD = lookup(self.translation, relation_B)
+        alpha_B1 = lookup(F.softplus(self.raw_alpha), relation_B)
+        return flexible_add(complex_multiply(rotation_BD, hidden_BD), translation_BD, alpha_B1)
+
+
+class MuRE(DistanceModel):
+    """Phi(e, r) = e * r + r', elementwise: DistMult and TransE at once (Balazevic et al., 2019).
+
+    MuRE (NeurIPS 2019) translates the candidate, ``d(e * r, e' + r')``; here the query is
+    translated instead, the same up to the sign of r'. Its entity biases are left out, as MuRP's
+    are. r starts near 1 or -1 at random, as DistMult's does.
+    """
+
+    def build(self) -> None:
+        self.factor = random_signs(self.num_relations, self.dim)
+        self.translation = self.normal(self.num_relations, self.dim)
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        factor_BD = lookup(self.factor, relation_B)
+        translation_BD = lookup(self.translation, relation_B)
+        return torch.addcmul(translation_BD, entity_BD, factor_BD)

@@ -1,0 +1,250 @@
+"""The folder of a trained model: everything to predict with, and nothing that executes.
+
+==================  ================================================================================
+config.json         format, hale's version, model and activation with their arguments, digests
+model.safetensors   the model's tensors
+names.json          entity and relation names; their positions are the ids
+triples.safetensors train, valid and test, int64 of shape (T, 3)
+result.json         the record of the run
+==================  ================================================================================
+
+A folder may come from anywhere. It can name no class but hale's models and activations, its tensors
+must have the shapes that the model declares before a byte is allocated for them, and its digests
+tell a damaged file.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import hale
+from hale.errors import HaleError
+from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.names import shown
+from hale.graphs.reading import SPLITS
+from hale.models.base import QueryModel
+from hale.runs.files import write_folder_atomically
+from hale.runs.record import RESULT_FILE, write_result
+from hale.scoring import activations
+from hale.scoring.activations import Activation
+
+FORMAT = 2
+CONFIG, TENSORS, NAMES, TRIPLES = (
+    "config.json", "model.safetensors", "names.json", "triples.safetensors",
+)  # fmt: skip
+
+
+class ModelFolderError(HaleError):
+    """A folder that no model can be loaded from; one line says what, where, and how to mend it."""
+
+
+def write_model(
+    folder: Path, model: QueryModel, graph: KnowledgeGraph, record: dict[str, Any]
+) -> None:
+    """Write a model folder, whole or not at all.
+
+    Args:
+        folder: takes the place of what is there.
+        model: with the weights to keep.
+        graph: what it was trained on.
+        record: of the run; ``config.model`` and ``config.activation`` say how to build the two.
+    """
+    with write_folder_atomically(folder) as new:
+        save_file(_whole(model.state_dict()), new / TENSORS)
+        save_file(_whole(graph.splits), new / TRIPLES)
+        names = {"entities": graph.entities, "relations": graph.relations}
+        (new / NAMES).write_text(json.dumps(names, indent=0), encoding="utf-8")
+        config = {
+            "format": FORMAT,
+            "hale": hale.__version__,
+            "dataset": graph.name,
+            "dataset_fingerprint": graph.fingerprint,
+            "tensors_sha256": _sha256(new / TENSORS),
+            "model": record["config"]["model"],
+            "activation": record["config"]["activation"],
+        }
+        (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_result(new, record)
+
+
+def read_model(
+    path: Path,
+) -> tuple[QueryModel, Activation, KnowledgeGraph, dict[str, Any]]:
+    """Read a model folder, or the one in a run folder: model, activation, graph and record.
+
+    Raises:
+        ModelFolderError: no model folder, a damaged one, or one of another format.
+    """
+    folder = find_model(path)
+    config = _read_json(folder / CONFIG)
+    if config.get("format") != FORMAT:
+        raise ModelFolderError(
+            f"{folder / CONFIG} has format {shown(str(config.get('format')))}, written by hale "
+            f"{shown(str(config.get('hale')))}; hale {hale.__version__} reads format {FORMAT}: "
+            "use the version that wrote it, or train again"
+        )
+    graph = _read_graph(folder, config)
+    tensors = _read_tensors(folder / TENSORS)
+    if _sha256(folder / TENSORS) != config.get("tensors_sha256"):
+        raise _damaged(folder / TENSORS, "its digest is not the one in config.json")
+    model = _build_model(folder / CONFIG, config.get("model"), graph, tensors)
+    activation = _build_activation(folder / CONFIG, config.get("activation"))
+    return model, activation, graph, _read_json(folder / RESULT_FILE)
+
+
+def find_model(path: Path) -> Path:
+    """The model folder that ``path`` is or, as a run's folder, holds.
+
+    Raises:
+        ModelFolderError: neither.
+    """
+    for folder in (path, path / "model"):
+        if (folder / CONFIG).is_file():
+            return folder
+    if not path.is_dir():
+        raise ModelFolderError(f"{path} is not a folder: give a run's folder or the model in it")
+    if (path / "checkpoints").is_dir():
+        raise ModelFolderError(
+            f"{path} holds a run without a model: finish it with: hale resume={path}"
+        )
+    raise ModelFolderError(
+        f"{path} holds no trained model ({CONFIG} is missing): give a run's folder or the model "
+        "in it"
+    )
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU: safetensors writes no views and no tensor twice."""
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+
+
+def _read_graph(folder: Path, config: dict[str, Any]) -> KnowledgeGraph:
+    names = _read_json(folder / NAMES)
+    for kind in ("entities", "relations"):
+        listed = names.get(kind)
+        if not isinstance(listed, list) or not all(_is_name(name) for name in listed):
+            raise _damaged(folder / NAMES, f"{kind} is no list of names")
+    triples = _read_tensors(folder / TRIPLES)
+    if set(triples) != set(SPLITS):
+        raise _damaged(folder / TRIPLES, f"it does not hold {', '.join(SPLITS)}")
+    try:
+        graph = KnowledgeGraph(
+            shown(str(config.get("dataset"))),
+            tuple(names["entities"]),
+            tuple(names["relations"]),
+            **triples,
+        )
+    except HaleError as error:
+        raise _damaged(folder / TRIPLES, shown(str(error))) from error
+    if graph.fingerprint != config.get("dataset_fingerprint"):
+        raise _damaged(folder, f"{NAMES} and {TRIPLES} are not those that {CONFIG} tells of")
+    return graph
+
+
+def _build_model(
+    path: Path, leaf: Any, graph: KnowledgeGraph, tensors: dict[str, Tensor]
+) -> QueryModel:
+    """Declare the model without memory, then give it ``tensors`` of the declared shapes."""
+    target, arguments = _leaf(path, leaf, r"(hale\.models\.[a-z0-9_]+)\.([A-Za-z0-9]+)")
+    entity = tensors.get("entity", torch.empty(0))
+    if entity.ndim != 2 or arguments.get("dim") != entity.shape[1]:
+        raise _damaged(path, "the model's dim is not that of its entity vectors")
+    try:
+        cls = getattr(importlib.import_module(target[0]), target[1])
+    except (ImportError, AttributeError) as error:
+        raise _damaged(path, f"hale has no model {'.'.join(target)}") from error
+    if not (isinstance(cls, type) and issubclass(cls, QueryModel)):
+        raise _damaged(path, f"{'.'.join(target)} is no model")
+    try:
+        with torch.device("meta"):
+            model = cls(graph.num_entities, 2 * graph.num_relations, **arguments)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise _damaged(path, f"{target[1]} refuses its arguments, {_first_line(error)}") from error
+    declared = model.state_dict()
+    floats = {value.dtype for value in tensors.values() if value.is_floating_point()}
+    if (
+        {name: value.shape for name, value in declared.items()}
+        != {name: value.shape for name, value in tensors.items()}
+        or any(tensors[n].is_floating_point() != v.is_floating_point() for n, v in declared.items())
+        or floats not in ({torch.float32}, {torch.float64})
+    ):
+        raise _damaged(path.parent / TENSORS, f"its tensors are not those of this {target[1]}")
+    model.load_state_dict(tensors, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _build_activation(path: Path, leaf: Any) -> Activation:
+    target, arguments = _leaf(path, leaf, r"(hale\.scoring\.activations)\.([A-Za-z0-9]+)")
+    cls = getattr(activations, target[1], None)
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise _damaged(path, f"hale has no activation {target[1]}")
+    try:
+        return cast(Activation, cls(**arguments))
+    except (TypeError, ValueError) as error:
+        raise _damaged(path, f"{target[1]} refuses its arguments, {_first_line(error)}") from error
+
+
+def _leaf(path: Path, leaf: Any, pattern: str) -> tuple[tuple[str, str], dict[str, Any]]:
+    """Module and class of a leaf of the config, if they are hale's, and its arguments."""
+    target = leaf.get("_target_") if isinstance(leaf, dict) else None
+    match = re.fullmatch(pattern, target) if isinstance(target, str) else None
+    if match is None:
+        raise ModelFolderError(
+            f"{path} names '{shown(str(target))}': only hale's own models and activations are "
+            "built from a file"
+        )
+    return (match[1], match[2]), {key: value for key, value in leaf.items() if key != "_target_"}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFolderError(f"{path} is missing: copy the whole folder again") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"it is not JSON, {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "it is no JSON object")
+    return content
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelFolderError(f"{path} is missing: copy the whole folder again")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise _damaged(path, f"it is no whole safetensors file, {_first_line(error)}") from error
+
+
+def _damaged(path: Path, how: str) -> ModelFolderError:
+    return ModelFolderError(f"{path} is damaged ({how}): copy it again, or train again")
+
+
+def _first_line(error: BaseException) -> str:
+    return shown((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _is_name(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

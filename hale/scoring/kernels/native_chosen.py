@@ -1,0 +1,93 @@
+"""Scores of chosen entities in C, without a copy of the entities' vectors."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hale.scoring.activations import Activation
+from hale.scoring.comparators import Comparator
+from hale.scoring.kernels.native import Kernel, find_kernel
+from hale.scoring.table import Table
+
+
+def native_chosen_scores(
+    query_BD: Tensor,
+    scale_B: Tensor,
+    entity: Table,
+    entity_BK: Tensor,
+    comparator: Comparator,
+    activation: Activation,
+) -> Tensor:
+    """:func:`hale.scoring.kernels.chosen_scores.chosen_scores` where ``unavailable`` is None.
+
+    Raises:
+        RuntimeError: it is not.
+        IndexError: a chosen entity is none.
+        MemoryError: there is no memory for a thread.
+    """
+    kernel = find_kernel(comparator, activation)
+    if isinstance(kernel, str):
+        raise RuntimeError(kernel)
+    differentiable = torch.is_grad_enabled()
+    return entity.through(
+        _NativeChosenScores, query_BD, scale_B, entity_BK.contiguous(), kernel, differentiable
+    )
+
+
+class _NativeChosenScores(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        entity_ED: Tensor,
+        query_BD: Tensor,
+        scale_B: Tensor,
+        entity_BK: Tensor,
+        kernel: Kernel,
+        differentiable: bool,
+    ) -> tuple[Tensor, Tensor]:
+        inputs = (query_BD.contiguous(), scale_B.contiguous(), entity_ED.contiguous())
+        score_BK = query_BD.new_empty(entity_BK.shape)
+        sweep = kernel.sweep(inputs, columns=entity_BK.shape[1])
+        sweep.chosen, sweep.score = entity_BK.data_ptr(), score_BK.data_ptr()
+        derivatives = None
+        if differentiable and any(ctx.needs_input_grad):
+            count = kernel.library.hale_derivative_floats(entity_BK.numel())
+            derivatives = score_BK.new_empty(count)
+            sweep.derivatives = derivatives.data_ptr()
+        _check(kernel.library.hale_chosen(sweep), len(entity_ED))
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, entity_BK)
+        ctx.kernel, ctx.derivatives = kernel, derivatives
+        return score_BK, entity_ED.view_as(entity_ED)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, upstream_BK: Tensor | None, grad_entity_ED: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if upstream_BK is None:
+            return grad_entity_ED, None, None, None, None, None
+        *inputs, entity_BK = ctx.saved_tensors
+        kernel, (query_BD, scale_B, entity_ED) = ctx.kernel, inputs
+        upstream_BK = upstream_BK.contiguous()
+        grad_query_BD, grad_scale_B = torch.empty_like(query_BD), torch.empty_like(scale_B)
+        if grad_entity_ED is None:
+            grad_entity_ED = torch.zeros_like(entity_ED)
+        grad_entity_ED = grad_entity_ED.contiguous()
+        sweep = kernel.sweep((query_BD, scale_B, entity_ED), columns=entity_BK.shape[1])
+        sweep.chosen, sweep.derivatives = entity_BK.data_ptr(), ctx.derivatives.data_ptr()
+        sweep.upstream = upstream_BK.data_ptr()
+        sweep.query_gradient = grad_query_BD.data_ptr()
+        sweep.scale_gradient = grad_scale_B.data_ptr()
+        sweep.entity_gradient = grad_entity_ED.data_ptr()
+        _check(kernel.library.hale_chosen_backward(sweep), len(entity_ED))
+        return grad_entity_ED, grad_query_BD, grad_scale_B, None, None, None
+
+
+def _check(status: int, entities: int) -> None:
+    if status == 1:
+        raise MemoryError("chosen_scores: no memory for a thread of the native kernel")
+    if status == 2:
+        raise IndexError(f"chosen entities must lie within [0, {entities})")

@@ -1,0 +1,153 @@
+"""LogSumExp over all entities by one loop in C.
+
+The forward pass forms scores in tiles of entities and keeps, for the backward pass, one bf16 weight
+per score (fp32 where the processor has no bf16 products). Where those would take too much memory it
+keeps none: the backward pass forms them again, for as many queries at a time as fit.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hale.data.queries import Known
+from hale.scoring.activations import Activation
+from hale.scoring.comparators import Comparator
+from hale.scoring.kernels.native import Inputs, Kernel, find_kernel
+
+
+def native_entity_logsumexp(
+    query_ND: Tensor,
+    scale_N: Tensor,
+    entity_ED: Tensor,
+    comparator: Comparator,
+    activation: Activation,
+    known: Known | None = None,
+) -> Tensor:
+    """:func:`hale.scoring.kernels.entity_logsumexp.entity_logsumexp` where ``unavailable`` is None.
+
+    Raises:
+        RuntimeError: it is not.
+        IndexError: a row's known answers are not among the entities, or do not ascend.
+        MemoryError: the scratch memory, at most 64 MiB up to a million entities, is not there.
+    """
+    kernel = find_kernel(comparator, activation)
+    if isinstance(kernel, str):
+        raise RuntimeError(kernel)
+    inputs = (query_ND.contiguous(), scale_N.contiguous(), entity_ED.contiguous())
+    if known is not None:
+        known = Known(*(part.contiguous() for part in known))
+    differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    lse_N: Tensor = _NativeEntityLogSumExp.apply(  # type: ignore[no-untyped-call]
+        *inputs, kernel, known, differentiable
+    )
+    return lse_N
+
+
+class _Block:
+    """The kernel's arguments for the queries of ``rows``, and what it keeps between its passes."""
+
+    def __init__(
+        self, kernel: Kernel, inputs: Inputs, known: Known | None, start: int, stop: int
+    ) -> None:
+        self.rows = slice(start, stop)
+        self.library = kernel.library
+        self.alive = (inputs, known)  # while C holds their addresses
+        self.tape = torch.empty(self.library.hale_tape_floats(stop - start, inputs[0].shape[1]))
+        self.weights: Tensor | None = None
+        self.sweep = kernel.sweep(inputs, self.rows, tape=self.tape.data_ptr())
+        if known is not None:
+            self.sweep.known_start = known.start_N[start:].data_ptr()
+            self.sweep.known_stop = known.stop_N[start:].data_ptr()
+            self.sweep.known = known.answer_A.data_ptr()
+
+    def forward(self, lse_N: Tensor, gradient: bool) -> None:
+        """Write the rows of ``lse_N``; with ``gradient``, get ready for :meth:`backward`."""
+        sweep = self.sweep
+        if gradient:
+            self.weights = _take(self.library.hale_weight_bytes(sweep.rows, sweep.entities))
+            sweep.weights = self.weights.data_ptr()
+        sweep.lse = lse_N[self.rows].data_ptr()
+        self._check(self.library.hale_forward(sweep))
+
+    def backward(self, upstream_N: Tensor, gradients: Inputs) -> None:
+        """Write the rows of the first two ``gradients``; write the third or, but at row 0, add."""
+        sweep, (grad_query_ND, grad_scale_N, grad_entity_ED) = self.sweep, gradients
+        sweep.upstream = upstream_N[self.rows].data_ptr()
+        sweep.query_gradient = grad_query_ND[self.rows].data_ptr()
+        sweep.scale_gradient = grad_scale_N[self.rows].data_ptr()
+        sweep.entity_gradient = grad_entity_ED.data_ptr()
+        sweep.accumulate = self.rows.start > 0
+        self._check(self.library.hale_backward(sweep))
+        assert self.weights is not None
+        _spare[:] = [self.weights]
+        self.weights = None
+
+    def _check(self, status: int) -> None:
+        if status == 1:
+            raise MemoryError("entity_logsumexp: no memory for the scratch of the native kernel")
+        if status == 2:
+            raise IndexError(f"a row's known answers must ascend within [0, {self.sweep.entities})")
+
+
+_spare: list[Tensor] = []
+"""The weights last done with, for the next call: fresh pages cost more than filling them."""
+
+
+def _take(size: int) -> Tensor:
+    try:
+        weights = _spare.pop()
+    except IndexError:
+        weights = torch.empty(0, dtype=torch.uint8)
+    return weights if len(weights) >= size else torch.empty(size, dtype=torch.uint8)
+
+
+class _NativeEntityLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_ND: Tensor,
+        scale_N: Tensor,
+        entity_ED: Tensor,
+        kernel: Kernel,
+        known: Known | None,
+        differentiable: bool,
+    ) -> Tensor:
+        inputs = (query_ND, scale_N, entity_ED)
+        ctx.save_for_backward(*inputs)
+        ctx.kernel, ctx.known, ctx.block = kernel, known, None
+        lse_N = torch.empty(len(query_ND))
+        step = kernel.library.hale_most_rows(*entity_ED.shape, 1)
+        if differentiable and len(query_ND) <= step:
+            ctx.block = _Block(kernel, inputs, known, 0, len(query_ND))
+            ctx.block.forward(lse_N, gradient=True)
+            return lse_N
+        step = kernel.library.hale_most_rows(*entity_ED.shape, 0)
+        for block in _blocks(kernel, inputs, known, step):
+            block.forward(lse_N, gradient=False)
+        return lse_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream_N: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, inputs = ctx.kernel, ctx.saved_tensors
+        query_ND, scale_N, entity_ED = map(torch.empty_like, inputs)
+        gradients = (query_ND, scale_N, entity_ED)
+        upstream_N = upstream_N.contiguous()
+        block, ctx.block = ctx.block, None  # its weights serve once
+        if block is not None:
+            block.backward(upstream_N, gradients)
+        else:
+            step = kernel.library.hale_most_rows(*inputs[2].shape, 1)
+            for block in _blocks(kernel, inputs, ctx.known, step):
+                block.forward(torch.empty_like(upstream_N), gradient=True)
+                block.backward(upstream_N, gradients)
+        return (*gradients, None, None, None)
+
+
+def _blocks(kernel: Kernel, inputs: Inputs, known: Known | None, step: int) -> Iterator[_Block]:
+    rows = len(inputs[0])
+    for start in range(0, rows, step):
+        yield _Block(kernel, inputs, known, start, min(rows, start + step))

@@ -1,0 +1,250 @@
+"""LogSumExp of the scores of queries over all entities on CUDA, in three Triton kernels.
+
+The shape is FlashAttention's, with entities for keys and values: the gradient of a row's LogSumExp
+in its query is a softmax-weighted sum of entities, so the forward sweep yields it beside the value,
+and the backward pass only scales it by the row's upstream gradient. The entity gradient is a second
+sweep, over rows. No N x E matrix, no atomic float addition, no host synchronisation: results are
+deterministic and the calls can be captured in a CUDA graph.
+
+    forward         blocks of rows x splits of the entities: partial maxima, sums, weighted sums
+    combine         one row each: the partials of all splits
+    grad_entity     blocks of entities: all rows
+
+Known pairs are one bit per score (N E / 8 bytes). The elementwise part, with its derivatives, is in
+:mod:`hale.scoring.kernels.triton_scores`. Importing this module needs triton.
+
+    N  queries    E  entities    D  dimension    S  splits    W  words of 32 bits
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hale.data.queries import Known
+from hale.scoring.activations import Activation
+from hale.scoring.comparators import Comparator
+from hale.scoring.kernels.triton_kernels import (
+    bits_kernel,
+    combine_kernel,
+    forward_kernel,
+    grad_entity_kernel,
+)
+from hale.scoring.kernels.triton_scores import ACTIVATIONS, COMPARATORS, parameters
+
+MAX_DIM = 512
+"""Largest dimension: a tile holds whole vectors."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How one sweep is cut: the block of one step and what works on it.
+
+    Args:
+        rows: queries of a block, a power of two, at least 16.
+        entities: entities of a block, a power of two, at least 32.
+        depth: coordinates of a partial product, a power of two, at least 16.
+        warps: warps of a program.
+        stages: depth of software pipelining of the loads.
+    """
+
+    rows: int
+    entities: int
+    depth: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Launch parameters; they change speed and rounding, never the result beyond it.
+
+    Args:
+        forward: tile of the forward sweep.
+        backward: tile of the entity gradient.
+        occupancy: forward programs per multiprocessor.
+        precision: ``input_precision`` of the products that form scores.
+        gradient_precision: ``input_precision`` of the products that form gradients.
+    """
+
+    forward: Tile
+    backward: Tile
+    occupancy: int
+    precision: str = "tf32x3"
+    gradient_precision: str = "tf32x3"
+
+
+def plan_for(dim: int) -> Plan:
+    """The plan that ``dim`` calls for."""
+    warps = 4 if dim <= 64 else 8
+    return Plan(Tile(64, 32, 32, warps, 2), Tile(32, 64, 32, warps, 2), occupancy=8 // warps)
+
+
+def supported(comparator: Comparator, activation: Activation, dtype: torch.dtype, dim: int) -> bool:
+    """Whether :func:`triton_entity_logsumexp` serves these."""
+    return (
+        type(comparator) in COMPARATORS
+        and type(activation) in ACTIVATIONS
+        and (comparator.nonnegative or not activation.nonnegative)
+        and dtype == torch.float32
+        and 1 <= dim <= MAX_DIM
+    )
+
+
+def triton_entity_logsumexp(
+    query_ND: Tensor,
+    scale_N: Tensor,
+    entity_ED: Tensor,
+    comparator: Comparator,
+    activation: Activation,
+    known: Known | None = None,
+    plan: Plan | None = None,
+) -> Tensor:
+    """:func:`~hale.scoring.kernels.entity_logsumexp.entity_logsumexp` in Triton.
+
+    It serves what :func:`supported` admits.
+
+    Args:
+        query_ND: query vectors, float32.
+        scale_N: the comparator's positive scale of each query, float32.
+        entity_ED: entity vectors, float32.
+        comparator: distance from a dot product, the two squared norms and the scale.
+        activation: increasing map of the distance.
+        known: answers of each row that are left out of its sum.
+        plan: launch parameters; by default what the dimension calls for.
+
+    Returns:
+        ``lse_N``, differentiable in the first three arguments (once).
+    """
+    tensors = (query_ND, scale_N, entity_ED)
+    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    lse_N: Tensor = _EntityLogSumExp.apply(  # type: ignore[no-untyped-call]
+        *(t.contiguous() for t in tensors),
+        comparator,
+        activation,
+        known,
+        plan or plan_for(query_ND.shape[1]),
+        differentiable,
+    )
+    return lse_N
+
+
+class _EntityLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_ND: Tensor,
+        scale_N: Tensor,
+        entity_ED: Tensor,
+        comparator: Comparator,
+        activation: Activation,
+        known: Known | None,
+        plan: Plan,
+        differentiable: bool,
+    ) -> Tensor:
+        (num_rows, dim), num_entities = query_ND.shape, len(entity_ED)
+        lse_N, peak_N, inverse_N, grad_scale_N = (torch.empty_like(scale_N) for _ in range(4))
+        grad_query_ND = torch.empty_like(query_ND) if differentiable else None
+        ctx.rest = _constants(comparator, activation, dim, known is not None)
+        tile = plan.forward
+        row_blocks = triton.cdiv(num_rows, tile.rows)
+        tiles = triton.cdiv(num_entities, tile.entities)
+        wanted = max(1, plan.occupancy * _multiprocessors(query_ND.device) // max(1, row_blocks))
+        tiles_of_split = triton.cdiv(tiles, min(tiles, wanted))
+        splits = triton.cdiv(tiles, tiles_of_split)
+        partial_4SN = query_ND.new_empty((4, splits, num_rows))
+        partial_SND = query_ND.new_empty((splits, num_rows, dim)) if differentiable else None
+        with torch.cuda.device_of(query_ND):  # type: ignore[no-untyped-call]
+            known_WN = None if known is None else _bits(known, num_rows, num_entities)
+            if num_rows:
+                forward_kernel[row_blocks, splits](
+                    query_ND, scale_N, entity_ED, known_WN, partial_4SN, partial_SND,
+                    num_rows, num_entities, tiles_of_split, **ctx.rest,
+                    GRADIENT=differentiable, **_options(plan, tile, dim),
+                )  # fmt: skip
+                combine_kernel[num_rows,](
+                    query_ND, partial_4SN, partial_SND,
+                    lse_N, peak_N, inverse_N, grad_scale_N, grad_query_ND, num_rows, splits,
+                    D=dim, BLOCK_D=_padded(dim), GRADIENT=differentiable,
+                    BLOCK_S=triton.next_power_of_2(splits), CHUNK_S=8192 // _padded(dim),
+                )  # fmt: skip
+        ctx.plan = plan
+        ctx.save_for_backward(
+            query_ND, scale_N, entity_ED, known_WN, peak_N, inverse_N, grad_query_ND, grad_scale_N
+        )
+        return lse_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weight_N: Tensor) -> tuple[Tensor | None, ...]:
+        query_ND, scale_N, entity_ED, known_WN, peak_N, inverse_N, *grads = ctx.saved_tensors
+        grad_query_ND, grad_scale_N = grads
+        num_rows, num_entities = len(query_ND), len(entity_ED)
+        grad_entity_ED = torch.empty_like(entity_ED) if ctx.needs_input_grad[2] else None
+        if grad_entity_ED is not None:
+            tile = ctx.plan.backward
+            with torch.cuda.device_of(query_ND):  # type: ignore[no-untyped-call]
+                grad_entity_kernel[triton.cdiv(num_entities, tile.entities),](
+                    query_ND, scale_N, entity_ED, known_WN, peak_N, inverse_N,
+                    weight_N, weight_N.stride(0), grad_entity_ED, num_rows, num_entities,
+                    **ctx.rest, **_options(ctx.plan, tile, query_ND.shape[1]),
+                )  # fmt: skip
+        return (
+            weight_N[:, None] * grad_query_ND,
+            weight_N * grad_scale_N,
+            grad_entity_ED,
+            *(None,) * 5,
+        )
+
+
+def _constants(
+    comparator: Comparator, activation: Activation, dim: int, masked: bool
+) -> dict[str, Any]:
+    p0, p1 = parameters(activation)
+    return {
+        "p0": p0,
+        "p1": p1,
+        "COMPARATOR": type(comparator).__name__,
+        "ACTIVATION": type(activation).__name__,
+        "MASKED": masked,
+        "D": dim,
+        "BLOCK_D": _padded(dim),
+    }
+
+
+def _options(plan: Plan, tile: Tile, dim: int) -> dict[str, Any]:
+    return {
+        "BLOCK_N": tile.rows,
+        "BLOCK_E": tile.entities,
+        "BLOCK_K": min(tile.depth, _padded(dim)),
+        "PRECISION": plan.precision,
+        "GRADIENT_PRECISION": plan.gradient_precision,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
+
+
+def _padded(dim: int) -> int:
+    """The width of a product's operand: a power of two, at least 16."""
+    width: int = triton.next_power_of_2(dim)
+    return max(16, width)
+
+
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":  # the interpreter
+        return 4
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _bits(known: Known, num_rows: int, num_entities: int) -> Tensor:
+    """``known_WN``: bit e % 32 of word (e // 32, n) says that the pair (n, e) is left out."""
+    known_WN = torch.zeros(
+        (triton.cdiv(num_entities, 32), num_rows), dtype=torch.int32, device=known.start_N.device
+    )
+    bits_kernel[num_rows,](
+        known.start_N, known.stop_N, known.answer_A, known_WN, num_rows, BLOCK_A=256
+    )
+    return known_WN

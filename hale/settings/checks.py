@@ -1,0 +1,44 @@
+"""Checks of the settings that no class of its own receives."""
+
+import re
+
+from omegaconf import DictConfig, OmegaConf
+
+from hale.errors import HaleError, require_whole
+
+WHOLE_NUMBERS = {
+    "seed": 0, "validations": 1, "threads": 1, "budget.steps": 1, "data.batch_size": 1,
+    "data.ranking_batch_size": 1,
+}  # fmt: skip
+"""Settings that are whole numbers or null, and the least of each."""
+
+MONITOR = r"valid/((head|tail)/)?(mrr|amri|hits@(1|3|10))"
+
+
+def require_settings(cfg: DictConfig) -> None:
+    """Raise HaleError for a setting out of its range."""
+    for name, least in WHOLE_NUMBERS.items():
+        value = OmegaConf.select(cfg, name)
+        if value is not None:
+            require_whole(name, value, least)
+    if not re.fullmatch(MONITOR, str(cfg.monitor)):
+        raise HaleError(
+            "monitor must be valid/ and a metric of which more is better (valid/mrr, valid/amri, "
+            f"valid/hits@10, valid/head/mrr, ...), got {cfg.monitor}"
+        )
+
+
+def require_own_machine(launcher: DictConfig, seconds: float | None) -> None:
+    """Raise HaleError for a budget in seconds where jobs run concurrently on one machine.
+
+    Args:
+        launcher: Hydra's, as configured.
+        seconds: ``budget.seconds``.
+    """
+    target = launcher["_target_"].rsplit(".", 1)[-1]
+    shared = target == "LocalLauncher" or (target == "JoblibLauncher" and launcher.n_jobs != 1)
+    if shared and seconds is not None:
+        raise HaleError(
+            f"{target} runs jobs concurrently, which makes wall-clock budgets incomparable: set "
+            "budget.steps=N budget.seconds=null, or use hydra/launcher=basic"
+        )

@@ -1,0 +1,91 @@
+"""The budget of a run: seconds on the training clock, or optimizer steps."""
+
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytorch_lightning as pl
+
+from hale.errors import HaleError, require
+from hale.training.clock import TrainingClock
+from hale.training.module import is_written
+
+
+class WallClockBudget(pl.Callback):
+    """Stops training when the budget is spent; its share spent is what schedules follow.
+
+    Exactly one of ``seconds`` and ``steps`` is given. With ``steps`` a run is exactly reproducible
+    on CPU; with ``seconds`` it stops within one step of them (``SYNC_STEPS`` on CUDA). Both
+    callbacks, the budget and its ``clock``, belong in the trainer, the clock first.
+
+    Args:
+        seconds: of the training clock.
+        steps: optimizer steps.
+        clock: a monotonic clock in seconds.
+
+    Raises:
+        HaleError: the budget is missing, given twice, or not above 0.
+    """
+
+    def __init__(
+        self,
+        seconds: float | None = None,
+        steps: int | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if (seconds is None) == (steps is None):
+            raise HaleError(
+                "give exactly one of budget.seconds and budget.steps and set the other to null, "
+                f"got seconds={seconds} and steps={steps}"
+            )
+        if seconds is not None:
+            require("seconds", seconds, above=0)
+        if steps is not None:
+            require("steps", steps, above=0)
+        self.seconds = seconds
+        self.steps = steps
+        self.clock = TrainingClock(clock)
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is spent, at least 0; 1 and more is all of it."""
+        if self.steps is not None:
+            return self.clock.steps_done / self.steps
+        assert self.seconds is not None
+        return self.clock.now() / self.seconds
+
+    def validation_interval(self, validations: int) -> int | timedelta:
+        """What lies between ``validations`` validations spread evenly, the last one at the end.
+
+        Returns:
+            The trainer's ``val_check_interval``: steps, or a duration.
+        """
+        if self.steps is not None:
+            return math.ceil(self.steps / validations)
+        assert self.seconds is not None  # a little more, or one would come just before the last
+        return timedelta(seconds=self.seconds / (validations - 0.25))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop at once where a resumed run has spent all."""
+        if self.progress >= 1:
+            trainer.should_stop = True
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stop when the budget is spent; log it with the training losses."""
+        if self.steps is not None and self.clock.steps_done >= self.steps:
+            self.clock.read(pl_module.device)
+            trainer.should_stop = True
+        elif self.seconds is not None and self.clock.train_seconds >= self.seconds:
+            trainer.should_stop = True
+        if is_written(trainer, trainer.global_step):
+            pl_module.log("train_seconds", self.clock.train_seconds, batch_size=1)
+            pl_module.log("budget_share", min(self.progress, 1.0), batch_size=1)

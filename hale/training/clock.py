@@ -1,0 +1,96 @@
+"""The training clock: seconds spent in training steps, and their number.
+
+The clock starts with the first training step and runs through training steps only: validation and
+checkpointing stop it, and a resumed run continues from the checkpoint's reading. On CUDA the device
+is synchronised before the clock is read, every ``SYNC_STEPS`` steps.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+SYNC_STEPS = 16
+"""Steps between two readings of the clock on CUDA, where each reading waits for the device."""
+
+
+class TrainingClock(pl.Callback):
+    """Measures ``train_seconds`` and counts ``steps_done``; both are kept in checkpoints.
+
+    ``train_seconds`` is logged at every validation, as the x-axis of curves.
+
+    Args:
+        clock: a monotonic clock in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
+        self.train_seconds = 0.0
+        self.steps_done = 0
+        self._since: float | None = None
+
+    def now(self) -> float:
+        """Seconds up to this moment, also between two readings."""
+        running = 0.0 if self._since is None else self.clock() - self._since
+        return self.train_seconds + running
+
+    def read(self, device: torch.device) -> None:
+        """Wait for the device and bring ``train_seconds`` up to date."""
+        assert self._since is not None
+        synchronize(device)
+        now = self.clock()
+        self.train_seconds += now - self._since
+        self._since = now
+
+    def state_dict(self) -> dict[str, Any]:
+        """The reading."""
+        return {"train_seconds": self.train_seconds, "steps_done": self.steps_done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint's reading."""
+        self.train_seconds = state_dict["train_seconds"]
+        self.steps_done = state_dict["steps_done"]
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock unless it runs."""
+        if self._since is None:
+            synchronize(pl_module.device)
+            self._since = self.clock()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the step; read the clock where reading is free, or due."""
+        self.steps_done += 1
+        if pl_module.device.type != "cuda" or self.steps_done % SYNC_STEPS == 0:
+            self.read(pl_module.device)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock; the next training step starts it."""
+        if self._since is not None:
+            self.read(pl_module.device)
+            self._since = None
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the validation's place on the training clock."""
+        if not trainer.sanity_checking:
+            pl_module.log("train_seconds", self.train_seconds)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self.on_validation_start(trainer, pl_module)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a CUDA device has done what was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,131 @@
+"""The one LightningModule: any model, activation, loss and optimizer."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hale.data.queries import QueryBatch
+from hale.errors import DivergedError, HaleError
+from hale.evaluation.metrics import RankingMetrics
+from hale.evaluation.ranking import rank_batch
+from hale.losses.base import Loss
+from hale.models.base import QueryModel
+from hale.scoring.activations import Activation
+from hale.scoring.matrix import ScoreMatrix
+
+
+def is_written(trainer: pl.Trainer, step: int) -> bool:
+    """Whether Lightning writes what is logged in a step, which counts from 1; 0 means never."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+    return every > 0 and step % every == 0
+
+
+class LinkPrediction(pl.LightningModule):
+    """Trains a model with a loss on its activated scores, and ranks with the same scores.
+
+    Logs the loss's parts as ``train/*`` every ``log_every_n_steps`` of the trainer, and ranking
+    metrics as ``valid/*`` and ``test/*``. A loss that is not finite raises
+    :class:`~hale.errors.DivergedError` when it is logged.
+
+    Args:
+        model: embeds queries.
+        activation: hardens distances.
+        loss: maps scores of a batch to named scalars.
+        optimizer: makes the optimizer from the model's parameter groups.
+    """
+
+    def __init__(
+        self,
+        model: QueryModel,
+        activation: Activation,
+        loss: Loss,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.activation = activation
+        self.loss = loss
+        self.optimizer = optimizer
+        self.valid_metrics = RankingMetrics(model.num_relations)
+        self.test_metrics = RankingMetrics(model.num_relations)
+
+    def forward(self, batch: QueryBatch) -> ScoreMatrix:
+        """The scores of the batch's queries against all entities."""
+        return self.model.scores(batch.entity_B, batch.relation_B, self.activation)
+
+    def loss_parts(self, batch: QueryBatch) -> dict[str, Tensor]:
+        """The loss's named scalars, the model's penalty (if it has one) added to ``loss``."""
+        parts = self.loss(self(batch), batch)
+        penalty = self.model.penalty(batch.entity_B, batch.relation_B, batch.target_B)
+        if penalty is None:
+            return parts
+        return parts | {"loss": parts["loss"] + penalty, "penalty": penalty}
+
+    def training_step(self, batch: QueryBatch, batch_idx: int) -> Tensor:
+        """One step's loss."""
+        parts = self.loss_parts(batch)
+        if is_written(self.trainer, self.trainer.global_step + 1):
+            self._log_training(parts)
+        return parts["loss"]
+
+    def _log_training(self, parts: dict[str, Tensor]) -> None:
+        values = {f"train/{name}": float(value.detach()) for name, value in parts.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"{name} is {value} at step {self.trainer.global_step}: training diverged; "
+                    "lower optimizer.lr, or bound the distance with activation=hanon"
+                )
+        self.log_dict(values, on_step=True, on_epoch=False, batch_size=1)
+
+    def validation_step(self, batch: QueryBatch, batch_idx: int) -> None:
+        """Rank the batch."""
+        self.valid_metrics.update(rank_batch(self(batch), batch), batch.relation_B)
+
+    def test_step(self, batch: QueryBatch, batch_idx: int) -> None:
+        """Rank the batch."""
+        self.test_metrics.update(rank_batch(self(batch), batch), batch.relation_B)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``valid/*``."""
+        self._log_ranking("valid", self.valid_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/*``."""
+        self._log_ranking("test", self.test_metrics)
+
+    def _log_ranking(self, split: str, metrics: RankingMetrics) -> None:
+        values = {f"{split}/{name}": value.float() for name, value in metrics.compute().items()}
+        metrics.reset()
+        self.log_dict(values)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer over the model's parameter groups, with the learning rate of each.
+
+        Raises:
+            HaleError: the optimizer refuses its arguments.
+        """
+        try:
+            optimizer = self.optimizer(self.model.parameter_groups())
+        except (TypeError, ValueError) as error:
+            raise HaleError(f"optimizer: {error}") from error
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_multiplier")
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the states of the global generators (dropout draws from them)."""
+        checkpoint["rng_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the states of the global generators."""
+        torch.set_rng_state(checkpoint["rng_state"])
+        if self.device.type == "cuda" and "cuda_rng_state" in checkpoint:
+            torch.cuda.set_rng_state(checkpoint["cuda_rng_state"], self.device)

@@ -1,0 +1,214 @@
+"""One run from its objects to its record: fit to the budget, test the best, write the result."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import CSVLogger, Logger
+from rich.console import Console
+
+from hale.data.loaders import QueryDataModule
+from hale.errors import HaleError
+from hale.evaluation.metrics import RankingMetrics, evaluate
+from hale.evaluation.popularity import popularity_metrics
+from hale.runs.model_folder import write_model
+from hale.runs.record import provenance, result_table, write_result
+from hale.training.budget import WallClockBudget
+from hale.training.checkpoints import Identity, MovableCheckpoint
+from hale.training.curve import Curve
+from hale.training.module import LinkPrediction
+from hale.training.progress import BudgetBar
+from hale.training.schedules import BudgetSchedule
+from hale.training.warm_up import WarmUp
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's objects, ready to train.
+
+    Args:
+        module: what is trained.
+        data: what it is trained on.
+        budget: when training stops.
+        schedule: factor on the learning rate at a spent share of the budget.
+        make_trainer: makes the trainer, given the arguments that every run has in common.
+        folder: where everything is written.
+        choices: what the record says of the run beside what is measured: ``name``, ``choices`` of
+            the config groups, ``overrides`` and the resolved ``config``, whose ``monitor`` the best
+            checkpoint maximises and whose ``test`` asks for the test split.
+        loggers: beside the CSV files that every run writes.
+        callbacks: beside hale's own.
+    """
+
+    module: LinkPrediction
+    data: QueryDataModule
+    budget: WallClockBudget
+    schedule: Callable[[float], float]
+    make_trainer: Callable[..., pl.Trainer]
+    folder: Path
+    choices: Mapping[str, Any]
+    loggers: Sequence[Logger] = ()
+    callbacks: Sequence[pl.Callback] = ()
+
+    def train(self) -> dict[str, Any]:
+        """Train to the budget, test the best checkpoint and write ``model/`` and ``result.json``.
+
+        The folder's last checkpoint is resumed where there is one. Beside these the folder gets
+        ``curve.csv`` (one row per validation), ``csv/`` (everything logged) and ``checkpoints/``.
+
+        Returns:
+            The record, as written to ``result.json``.
+
+        Raises:
+            HaleError: the run diverged, the folder's checkpoint is of another run, the trainer
+                refuses its arguments, or it has more than one process.
+        """
+        started = time.perf_counter()
+        console, trainer = Console(), self._trainer
+        made = provenance(trainer.strategy.root_device)  # the code that runs is that of the start
+        last = self.folder / "checkpoints" / "last.ckpt"
+        if last.exists():
+            self._identity.require(last)
+        with _finalized(trainer.loggers):
+            baselines = self._baselines() if self.choices["config"]["test"] else {}
+            console.print(self._headline(resumed=last.exists()), soft_wrap=True, highlight=False)
+            resumed = str(last) if last.exists() else None
+            trainer.fit(self.module, datamodule=self.data, ckpt_path=resumed)
+            metrics = self._metrics_of_best()
+        record = metrics | made | dict(self.choices) | self._spent() | {
+            "total_seconds": time.perf_counter() - started,
+            **{f"{name}/{key}": value for name, m in baselines.items() for key, value in m.items()},
+        }  # fmt: skip
+        write_model(self.folder / "model", self.module.model, self.data.graph, record)
+        write_result(self.folder, record)
+        console.print(self._table(record))
+        console.print(f"{self.folder / 'result.json'}", soft_wrap=True)
+        return record
+
+    @property
+    def monitor(self) -> str:
+        """The metric that the best checkpoint maximises."""
+        return str(self.choices["config"]["monitor"])
+
+    @cached_property
+    def _identity(self) -> Identity:
+        return Identity(self.data.graph.fingerprint, self.choices["config"])
+
+    @cached_property
+    def _warm_up(self) -> WarmUp:
+        return WarmUp()
+
+    @cached_property
+    def _curve(self) -> Curve:
+        return Curve(self.folder / "curve.csv", self.budget.clock)
+
+    @cached_property
+    def _best(self) -> MovableCheckpoint:
+        return self._checkpoint(filename="best", monitor=self.monitor, mode="max")
+
+    def _checkpoint(self, **arguments: Any) -> MovableCheckpoint:
+        folder = self.folder / "checkpoints"
+        return MovableCheckpoint(dirpath=folder, enable_version_counter=False, **arguments)
+
+    @cached_property
+    def _trainer(self) -> pl.Trainer:
+        """The trainer, with hale's callbacks in the order in which they depend on each other."""
+        ours = [
+            self._identity, self.budget.clock, self.budget,
+            BudgetSchedule(self.budget, self.schedule), self._warm_up, self._curve,
+            BudgetBar(self.budget, Console()),
+        ]  # fmt: skip
+        checkpoints = [self._best, self._checkpoint(filename="last")]
+        try:
+            trainer = self.make_trainer(
+                callbacks=[*ours, *self.callbacks, *checkpoints],
+                logger=[CSVLogger(self.folder, name="csv"), *self.loggers],
+                default_root_dir=self.folder, max_epochs=-1, check_val_every_n_epoch=None,
+                num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False,
+                use_distributed_sampler=False,
+            )  # fmt: skip
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise HaleError(f"trainer: {error}") from error
+        if trainer.world_size > 1:
+            raise HaleError(
+                f"trainer.devices asks for {trainer.world_size} processes, whose clocks would "
+                "differ: a run has one device, trainer.devices=1"
+            )
+        return trainer
+
+    def _metrics_of_best(self) -> dict[str, float]:
+        """``valid/*`` of the best validation, and ``test/*`` of its weights if they are wanted."""
+        best = self._curve.best(self.monitor)
+        metrics = {name: value for name, value in best.items() if name.startswith("valid/")}
+        # weights only: a test by ckpt_path would set the budget back to the checkpoint's
+        weights = torch.load(self._best.best_model_path, map_location="cpu", weights_only=True)
+        self.module.load_state_dict(weights["state_dict"])
+        if self.choices["config"]["test"]:
+            (tested,) = self._trainer.test(self.module, datamodule=self.data, verbose=False)
+            metrics |= {name: float(value) for name, value in tested.items()}
+        return metrics | {"best_step": int(best["step"])}
+
+    def _spent(self) -> dict[str, Any]:
+        """What the record says of the run's data, size and cost."""
+        return {
+            "seed": self.choices["config"]["seed"],
+            "dataset_fingerprint": self.data.graph.fingerprint,
+            "parameters": sum(p.numel() for p in self.module.parameters()),
+            "train_seconds": self.budget.clock.train_seconds,
+            "warm_up_seconds": self._warm_up.seconds,
+            "steps": self.budget.clock.steps_done,
+        }
+
+    def _baselines(self) -> dict[str, dict[str, float]]:
+        """Test metrics of the untrained model, and of the most popular answers per relation."""
+        self.data.setup("test")
+        self.module.eval()
+        metrics = RankingMetrics(self.data.num_relations)
+        untrained = evaluate(self.module, self.data.test_dataloader(), metrics)
+        self.module.train()
+        return {"untrained": untrained, "popularity": popularity_metrics(self.data.graph)}
+
+    def _headline(self, resumed: bool) -> str:
+        graph, chosen = self.data.graph, self.choices["choices"]
+        return (
+            f"{'Resuming' if resumed else 'Training'} {chosen.get('model')} with "
+            f"{chosen.get('loss')} ({chosen.get('activation')}) on {graph.name}: "
+            f"{graph.num_entities:,} entities, {graph.num_relations:,} relations, "
+            f"{len(graph.train):,} training triples; {torch.get_num_threads()} threads; "
+            f"{self.folder}"
+        )
+
+    def _table(self, record: Mapping[str, Any]) -> Any:
+        """The table that is printed at the end: a row per split, and the baselines below."""
+        names = {"valid": "valid", "test": "test", "untrained": "test, untrained model",
+                 "popularity": "test, popularity baseline"}  # fmt: skip
+        rows = {
+            shown: {
+                k.removeprefix(f"{name}/"): v for k, v in record.items() if k.startswith(f"{name}/")
+            }
+            for name, shown in names.items()
+            if f"{name}/mrr" in record
+        }
+        chosen = self.choices["choices"]
+        title = f"{chosen.get('model')} with {chosen.get('loss')} on {self.data.graph.name}"
+        spent = f"{record['steps']:,} steps, {record['train_seconds']:.1f} s of training"
+        return result_table(f"{title}: {spent}", rows)
+
+
+@contextmanager
+def _finalized(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close the loggers, with the status that the block ends in."""
+    status = "failed"
+    try:
+        yield
+        status = "success"
+    finally:
+        for logger in loggers:
+            logger.finalize(status)
