@@ -135,9 +135,7 @@ class DistanceModel(QueryModel):
         """c_r of each query, ``scale_B``."""
         if self.raw_scale is None:
             return super().scale(relation_B)
-        return lookup(
-            F.softplus(SOFTPLUS_ONE + (self.raw_scale - SOFTPLUS_ONE))[:, None], relation_B
-        ).squeeze(1)
+        return lookup(F.softplus(self.raw_scale)[:, None], relation_B).squeeze(1)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All parameters, those of c_r apart where their learning rate differs."""
