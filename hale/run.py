@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> float:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     require_own_machine(job.launcher, cfg.budget.seconds)
-    require_settings(cfg)
+    require_settings(cfg, job.runtime.choices)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     record = read_result(folder)
     if record is not None:

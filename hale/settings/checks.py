@@ -1,6 +1,7 @@
 """Checks of the settings that no class of its own receives."""
 
 import re
+from collections.abc import Mapping
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,8 +16,20 @@ WHOLE_NUMBERS = {
 MONITOR = r"valid/((head|tail)/)?(mrr|amri|hits@(1|3|10))"
 
 
-def require_settings(cfg: DictConfig) -> None:
-    """Raise HaleError for a setting out of its range."""
+def require_settings(cfg: DictConfig, choices: Mapping[str, str]) -> None:
+    """Raise HaleError for a setting that is missing or out of its range.
+
+    Args:
+        cfg: the settings.
+        choices: the choice of each config group.
+    """
+    for name in sorted(OmegaConf.missing_keys(cfg)):
+        raise HaleError(f"{name} has no value: set {name}=...")
+    if "/" not in choices.get("recipe", "/"):
+        raise HaleError(
+            f"recipe={choices['recipe']} cannot be chosen: the recipe follows from the dataset, "
+            "and ~recipe trains without one"
+        )
     for name, least in WHOLE_NUMBERS.items():
         value = OmegaConf.select(cfg, name)
         if value is not None:

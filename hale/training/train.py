@@ -187,8 +187,12 @@ class Run:
 
     def _table(self, record: Mapping[str, Any]) -> Any:
         """The table that is printed at the end: a row per split, and the baselines below."""
-        names = {"valid": "valid", "test": "test", "untrained": "test, untrained model",
-                 "popularity": "test, popularity baseline"}  # fmt: skip
+        names = {
+            "valid": "valid",
+            "test": "test",
+            "untrained": "test, untrained",
+            "popularity": "test, popularity",
+        }
         rows = {
             shown: {
                 k.removeprefix(f"{name}/"): v for k, v in record.items() if k.startswith(f"{name}/")
