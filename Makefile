@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: help setup run test lint check clean
 .PHONY: tables table1 table2 table2-full table3 table3-full table5 figures fig1 fig2 fig3 classification systems
 .PHONY: bench race
-.NOTPARALLEL: # runs side by side would spend each other's seconds
+.NOTPARALLEL: # concurrent runs would share the machine, and so each other's training seconds
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-run: $(READY) ## train RotL by HaLE on the embedded family graph and print its test table
+run: $(READY) ## train RotL with the HaLE loss on the embedded family graph and print its test metrics
 	$(BIN)/python -m hale.run $(ARGS)
 
 test: $(READY) ## run all tests
@@ -38,10 +38,11 @@ check: lint test ## all of the above checks
 #   BUDGET   of the paper's training seconds as 0.25, or seconds as 60s; or STEPS=2000
 #   SEEDS    as 0,1,2 in place of the experiment's
 #   DEVICE   cpu or gpu
-#   JOBS     runs side by side, with STEPS only
+#   JOBS     concurrent runs, with STEPS only
 #   ARGS     narrows the runs, as ARGS="dataset=wn18rr model=rotl"
-#   DRY=1    lists the runs and their hours, and does nothing
-#   ALSO     further folders of records, for what the first lacks
+#   DRY=1    lists the runs, their states and hours, and does nothing
+#   RESULTS  the folder that holds all records
+#   ALSO     further folders of records, for systems that the first lacks
 BUDGET ?= 0.25
 DEVICE ?= cpu
 JOBS ?= 1
@@ -49,14 +50,20 @@ RESULTS ?= results
 SPENT := $(if $(STEPS),$(STEPS)steps,$(BUDGET))
 RECORDS := $(RESULTS)/$(DEVICE)/$(SPENT)
 VIZ := $(VENV)/.viz
+SWEEP := $(VENV)/.sweep
+NEEDS := $(READY) $(if $(filter-out 1,$(JOBS)),$(SWEEP)) # of a sweep
 
 $(VIZ): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[viz]'
 	@touch $@
 
-# $(call reproduce,EXPERIMENT,SCRIPT): run what is missing, then build from all records
+$(SWEEP): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sweep]'
+	@touch $@
+
+# $(call reproduce,EXPERIMENT,SCRIPT): Hydra's sweep of what is missing, then build from all records
 define reproduce
-@$(BIN)/python -m experiments.plan $(1) $(if $(SEEDS),seed=$(SEEDS)) $(ARGS) --budget $(SPENT) \
+@$(BIN)/python -m experiments.sweep $(1) $(if $(SEEDS),seed=$(SEEDS)) $(ARGS) --budget $(SPENT) \
   --device $(DEVICE) --jobs $(JOBS) --results $(RESULTS) $(if $(DRY),--dry); status=$$?; \
 if [ -z "$(DRY)" ] && [ $$status -lt 2 ]; then \
   mkdir -p $(RECORDS) && $(BIN)/python -m experiments.$(2) $(RECORDS) $(ALSO) || exit $$?; fi; \
@@ -68,19 +75,19 @@ tables: table1 table2 table3 table5 ## all tables of the paper
 table1: $(READY) ## statistics of the datasets
 	$(BIN)/python -m experiments.table1 $(RESULTS)
 
-table2: $(READY) ## five models by HaLE and SamNeg, 32 dimensions (DRY=1 tells the hours)
+table2: $(NEEDS) ## five models trained with HaLE and SamNeg, 32 dimensions (DRY=1 tells the hours)
 	$(call reproduce,table2,table2)
 
-table2-full: $(READY) ## table 2 with its fully trained hyperbolic models
+table2-full: $(NEEDS) ## table 2 with its fully trained hyperbolic models too
 	$(call reproduce,table2_full,table2)
 
-table3: $(READY) ## five models by HaLE and SamNeg, 256 dimensions
+table3: $(NEEDS) ## five models trained with HaLE and SamNeg, 256 dimensions
 	$(call reproduce,table3,table3)
 
-table3-full: $(READY) ## table 3 with its fully trained baselines
+table3-full: $(NEEDS) ## table 3 with its fully trained baselines too
 	$(call reproduce,table3_full,table3)
 
-table5: $(READY) ## HaLE without each of its parts
+table5: $(NEEDS) ## HaLE without each of its parts
 	$(call reproduce,table5,table5)
 
 figures: fig1 fig2 fig3 ## all figures of the paper
@@ -88,16 +95,16 @@ figures: fig1 fig2 fig3 ## all figures of the paper
 fig1: $(READY) ## the activations
 	$(BIN)/python -m experiments.fig1 $(RESULTS)
 
-fig2: $(READY) ## convergence by training strategy and by activation
+fig2: $(NEEDS) ## convergence by training strategy and by activation
 	$(call reproduce,fig2,fig2)
 
-fig3: $(VIZ) ## t-SNE of entities by training strategy; needs the weights of its runs
+fig3: $(NEEDS) $(VIZ) ## t-SNE of entities by training strategy; needs the weights of its runs
 	$(call reproduce,fig3,fig3)
 
-classification: $(READY) ## triple classification by the recorded runs of CoDEx
+classification: $(READY) ## triple classification with the recorded runs on CoDEx
 	$(BIN)/python -m experiments.classification $(RESULTS)
 
-systems: $(READY) ## docs/systems.md, every recorded run
+systems: $(READY) ## docs/systems.md, a list of every recorded run
 	@mkdir -p $(RESULTS)
 	$(BIN)/python -m experiments.systems $(RESULTS) docs/systems.md
 
@@ -105,7 +112,7 @@ systems: $(READY) ## docs/systems.md, every recorded run
 #   THREADS  CPU threads; PyTorch's choice for bench, 1 for each system of the race
 #   SECONDS  training seconds of each system of the race
 #   RACE     folder of its records
-#   JOBS     systems of the race at a time, each on its own cores
+#   JOBS     concurrent systems of the race, each on its own cores
 SECONDS ?= 240
 RACE ?= results/race
 BENCH := $(VENV)/.bench

@@ -1,1 +1,1 @@
-"""The paper's tables and figures: the runs they need (``plan``), and scripts that read records."""
+"""The paper's tables and figures: sweeps of the runs they need, and scripts that read records."""

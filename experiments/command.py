@@ -1,4 +1,4 @@
-"""What the scripts of tables and figures share on the command line."""
+"""The command line that the scripts of tables and figures share."""
 
 import argparse
 import sys
@@ -10,10 +10,10 @@ from hale.errors import HaleError
 
 
 def from_records(doc: str | None, build: Callable[[list[Record], Path], object]) -> int:
-    """Read the folders named on the command line and build an artefact in the first.
+    """Read the records below the given folders and build a table or figure in the first.
 
     Args:
-        doc: the script's description.
+        doc: the description for ``--help``.
         build: takes the records and the folder to write to.
 
     Returns:
@@ -22,7 +22,7 @@ def from_records(doc: str | None, build: Callable[[list[Record], Path], object])
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument(
         "folders", nargs="+", type=Path,
-        help="folders of records, as results/cpu/0.25; the first that has a run counts",
+        help="folders of records, as results/cpu/0.25; the first that has a system counts",
     )  # fmt: skip
     given = parser.parse_args()
     try:

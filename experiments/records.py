@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from hale.errors import HaleError
+from hale.runs.columns import DATASETS
 from hale.runs.folders import RunFolder, find_runs
 
 PAPER = Path(__file__).with_name("paper.csv")
 """The paper's cells: tables 2, 3 and 5."""
 
-NAMES = {
-    "fb15k237": "FB15k-237", "wn18rr": "WN18RR", "codex_s": "CoDEx-S", "codex_m": "CoDEx-M",
-    "codex_l": "CoDEx-L",
+NAMES = DATASETS | {
     "hale": "HaLE", "sam_neg": "SamNeg", "adv_neg": "AdvNeg", "all_neg": "AllNeg",
     "non_neg": "NonNeg", "full": "fully trained", "hale_wo_activation": "w/o Activation",
     "hale_wo_pos_square": "w/o PosSquare", "hale_wo_rel_ratio": "w/o RelRatio",
@@ -25,7 +24,7 @@ NAMES = {
     "rot2l": "Rot2L", "mure": "MuRE", "murp": "MuRP", "refh": "RefH", "roth": "RotH",
     "atth": "AttH", "rescal": "RESCAL", "complex": "ComplEx", "conve": "ConvE", "tucker": "TuckER",
 }  # fmt: skip
-"""What the paper calls each choice."""
+"""Published names of datasets, strategies and models, by config choice."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Record:
     """A finished run.
 
     Args:
-        root: the folder of results it was found below.
-        run: what it left.
+        root: the folder of results below which it was found.
+        run: its folder.
     """
 
     root: Path
@@ -47,7 +46,7 @@ class Record:
         return self.run.record
 
     def choice(self, group: str) -> str | None:
-        """What was chosen of a config group."""
+        """The choice of a config group."""
         choice: str | None = self.result["choices"].get(group)
         return choice
 
@@ -63,8 +62,14 @@ class Record:
 
     @property
     def alone(self) -> bool:
-        """Whether it had the machine for itself, so that its seconds tell something."""
+        """Whether no other run shared the machine, so that its seconds are comparable."""
         return int(self.result["config"].get("jobs", 1)) == 1
+
+    @property
+    def modified(self) -> bool:
+        """Whether its commit is not recorded, or had uncommitted changes."""
+        commit: str | None = self.result.get("commit")
+        return commit is None or commit.endswith("+")
 
     @property
     def hardware(self) -> str:
@@ -79,7 +84,7 @@ def read_records(roots: Iterable[Path]) -> list[Record]:
     """All finished runs below some folders, in the order of folders and then of paths.
 
     Raises:
-        HaleError: a folder that is not there, or a file that is not a record.
+        HaleError: a folder does not exist, or a file is not a record.
     """
     return [
         Record(root, run) for root in roots for run in find_runs(root) if run.record is not None
@@ -92,7 +97,7 @@ def select(
     """The runs of one system, by seed, from the first folder that has any.
 
     Raises:
-        HaleError: that folder has two of one seed, as the folder above those of two budgets has.
+        HaleError: that folder has two runs of one seed, of two budgets for instance.
     """
     wanted = (dataset, strategy, model, dim)
     found = [
@@ -103,7 +108,7 @@ def select(
     for one, other in pairwise(runs):
         if one.seed == other.seed:
             raise HaleError(
-                f"{one.run.path} and {other.run.path} are runs of one system and seed: name the "
+                f"{one.run.path} and {other.run.path} are the same system and seed: give the "
                 "folder of one budget and device, as results/cpu/0.25"
             )
     return runs
@@ -111,7 +116,7 @@ def select(
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample standard deviation (None of a single value) of ``n`` values."""
+    """Mean and sample standard deviation (None for a single value) of ``n`` values."""
 
     mean: float
     std: float | None
@@ -123,7 +128,7 @@ class Summary:
 
 
 def summarize(values: Sequence[float]) -> Summary | None:
-    """Mean and spread of some values; None of none."""
+    """Mean and sample standard deviation; None if there are no values."""
     if not values:
         return None
     std = statistics.stdev(values) if len(values) > 1 else None

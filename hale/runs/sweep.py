@@ -1,43 +1,51 @@
-"""Hydra callbacks: the summary of a sweep, and a check of the output folder."""
+"""Sweeps: a folder for each run, the summary at the end, and a check of the output folder."""
 
 import atexit
 import math
 import os
+import re
+import shlex
 import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hale.errors import HaleError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from hale.runs.folders import RunFolder
+    from hale.runs.tables import FittedTable
 
 METRICS = ("test/mrr", "test/hits@10", "train_seconds")
-"""Columns of the summary beside the monitored metric."""
+"""Columns of the summary beside the monitored metric; a narrow table drops the last first."""
 LONGEST_PATH = 24
-"""Of a run below its sweep; longer ones are made of values, which have columns of their own."""
+"""Of a run below its sweep; longer ones consist of values, which have columns of their own."""
 
 
 class SweepSummary(Callback):
     """Prints a table of the sweep's runs, the best first, and the jobs that have no result.
 
-    Also where a job failed or the sweep was interrupted: Hydra tells its callbacks of neither, so
-    the table is printed as the process ends.
+    Also if a job failed or the sweep was interrupted: Hydra tells its callbacks of neither, so the
+    table is printed when the process ends. Runs of earlier sweeps in the same folder count if a
+    study is continued, and not in Hydra's basic sweep, whose folder may hold other experiments.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Have the summary printed at the end."""
-        atexit.register(print_summary, Path(config.hydra.sweep.dir), str(config.monitor))
+        since = time.time() if _is_basic(config) else 0.0
+        atexit.register(print_summary, Path(config.hydra.sweep.dir), str(config.monitor), since)
 
 
 class WritableOutput(Callback):
-    """Ends the command with one line where its output folder cannot be written."""
+    """Ends the command with one line if its output folder cannot be written."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Try the run's folder."""
@@ -45,9 +53,66 @@ class WritableOutput(Callback):
         _require_writable(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the sweep's folder."""
+        """Check the runs' folders, then try the sweep's."""
         HydraConfig.instance().set_config(config)
+        if _is_basic(config):
+            sweep = config.hydra.sweep
+            try:
+                values = grid(config.hydra.sweeper.params or {}, config.hydra.overrides.task)
+                require_own_folders(sweep, values, Path(sweep.dir))
+            except HydraException:
+                return  # an override that the sweeper itself refuses, in its own words
+            except HaleError as error:
+                sys.exit(str(error))
         _require_writable(Path(config.hydra.sweep.dir))
+
+
+def _is_basic(config: DictConfig) -> bool:
+    return str(config.hydra.sweeper["_target_"]).endswith(".BasicSweeper")
+
+
+def grid(params: Mapping[Any, Any], overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The overrides of a sweep by setting, in order, as Hydra's basic sweeper combines them.
+
+    Args:
+        params: the config's ``hydra.sweeper.params``.
+        overrides: of the command line; one replaces a parameter of the same setting.
+
+    Raises:
+        HydraException: something that is not an override.
+    """
+    texts = [*(f"{key}={value}" for key, value in params.items()), *overrides]
+    values: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(texts):
+        key = override.get_key_element()
+        if override.is_discrete_sweep():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return values
+
+
+def require_own_folders(
+    sweep: DictConfig, values: Mapping[str, Sequence[str]], folder: Path
+) -> None:
+    """Raise HaleError for a swept setting that the runs' folders are not named by.
+
+    Args:
+        sweep: ``hydra.sweep`` of the config.
+        values: of each setting (:func:`grid`).
+        folder: the sweep's.
+    """
+    node: Any = OmegaConf.to_container(sweep, resolve=False)
+    names = set(re.findall(r"\$\{(?:hydra:runtime\.choices\.)?([^${}]+)\}", str(node["subdir"])))
+    if any(name.startswith("hydra:job.") for name in names):
+        return  # a number or all overrides
+    for key, swept in values.items():
+        inside = any(name == key or name.startswith(f"{key}.") for name in names)
+        if len(set(swept)) > 1 and not inside:
+            raise HaleError(
+                f"runs that differ in {key} would share a folder of {folder}: give one value at a "
+                "time, each with a folder of its own (RESULTS=... of make, or hydra.sweep.dir=...)"
+            )
 
 
 def _require_writable(folder: Path) -> None:
@@ -60,8 +125,14 @@ def _require_writable(folder: Path) -> None:
         sys.exit(f"cannot write to the output folder {folder}: choose another, hydra.run.dir=...")
 
 
-def print_summary(folder: Path, monitor: str) -> None:
-    """Print the table of the runs in ``folder``, and what has no result."""
+def print_summary(folder: Path, monitor: str, since: float = 0.0) -> None:
+    """Print the table of a sweep's runs, and which have no result and why.
+
+    Args:
+        folder: the sweep's.
+        monitor: the metric that ranks them.
+        since: when the sweep started, in seconds since the epoch; 0 takes all runs of the folder.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -69,33 +140,51 @@ def print_summary(folder: Path, monitor: str) -> None:
 
     console = Console()
     try:
-        runs = find_runs(folder)
+        runs = [run for run in find_runs(folder) if _started(run) >= since]
     except HaleError as error:
         console.print(Text(f"no summary: {error}"), soft_wrap=True)
         return
-    finished = [run for run in runs if run.record is not None]
+    finished = [run for run in runs if run.record is not None and run.error is None]
     finished.sort(key=lambda run: run.metric(monitor) or -math.inf, reverse=True)
+    lines = list(_failure_lines(runs, folder))
     if finished:
         console.print(summary_table(finished, folder, monitor))
         best = finished[0]
-        console.print(Text(f"best: {best.path}"), soft_wrap=True)
-        console.print(Text(f"      hale {' '.join(best.overrides)}"), soft_wrap=True)
-    missing = [run for run in runs if run.record is None]
-    for run in missing:
-        why = run.error or "cut short"
-        line = f"no result: {run.path.relative_to(folder)} ({' '.join(run.overrides)}): {why}"
-        console.print(Text(line), soft_wrap=True)
-    if missing:
-        line = f"resume with: the same command and hydra.sweep.dir={folder}"
+        lines = [f"best: {best.path}", f"      hale {shlex.join(best.overrides)}", *lines]
+    for line in lines:
         console.print(Text(line), soft_wrap=True)
 
 
-def summary_table(finished: "list[RunFolder]", folder: Path, monitor: str) -> "Table":
-    """A row for each finished run: what varies, and its metrics."""
-    from rich.table import Table
-    from rich.text import Text
+def _started(run: "RunFolder") -> float:
+    """When Hydra last started a job in a run's folder, in seconds since the epoch; 0 if never."""
+    try:
+        return (run.path / ".hydra" / "overrides.yaml").stat().st_mtime
+    except OSError:
+        return 0.0
 
+
+def _failure_lines(runs: "Sequence[RunFolder]", folder: Path) -> Iterator[str]:
+    """A line for each reason why runs have no result, or keep one of other settings."""
+    groups: dict[tuple[str, str], list[RunFolder]] = defaultdict(list)
+    for run in runs:
+        if run.record is None or run.error is not None:
+            what = "no result" if run.record is None else "not run again"
+            why = (run.error or "interrupted").replace(str(run.path.resolve()), "the folder")
+            groups[what, why.replace(str(run.path), "the folder")].append(run)
+    for (what, why), group in groups.items():
+        paths = ", ".join(str(run.path.relative_to(folder)) for run in group)
+        if len(group) == 1:
+            yield f"{what}: {paths} ({shlex.join(group[0].overrides)}): {why}"
+        else:
+            yield f"{what}: {len(group)} runs: {why}: {paths}"
+    if any(what == "no result" for what, _ in groups):
+        yield f"resume with: the same command and hydra.sweep.dir={folder}"
+
+
+def summary_table(finished: "Sequence[RunFolder]", folder: Path, monitor: str) -> "FittedTable":
+    """A row for each finished run: what varies, and its metrics, of which ``monitor`` ranks."""
     from hale.runs.folders import varying
+    from hale.runs.tables import FittedTable
 
     names = varying(finished)
     last = [name.rsplit(".", 1)[-1] for name in names]
@@ -103,23 +192,15 @@ def summary_table(finished: "list[RunFolder]", folder: Path, monitor: str) -> "T
         short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)
     ]
     shown = [m for m in METRICS if m != monitor and any(m in (r.record or {}) for r in finished)]
-    table = Table(title=Text(f"{folder}, by {monitor}"))
     paths = [str(run.path.relative_to(folder)) for run in finished]
-    numbered = max(map(len, paths)) <= LONGEST_PATH
-    for head in ("run", *heads) if numbered else heads:
-        table.add_column(head, no_wrap=True)
-    for metric in (monitor, *shown):
-        table.add_column(metric, justify="right", no_wrap=True)
-    for run, path in zip(finished, paths, strict=True):
-        cells = [_short(run.settings.get(name, "")) for name in names]
-        numbers = [_short(str((run.record or {}).get(m, ""))) for m in (monitor, *shown)]
-        table.add_row(*map(Text, ([path] if numbered else []) + cells + numbers))
-    return table
-
-
-def _short(text: str) -> str:
-    """A number with four digits; other text as it is."""
-    try:
-        return f"{float(text):.4g}"
-    except ValueError:
-        return text
+    named = max(map(len, paths)) <= LONGEST_PATH
+    rows = [
+        {
+            **({"run": path} if named else {}),
+            **{h: run.settings.get(name) for h, name in zip(heads, names, strict=True)},
+            **{metric: run.metric(metric) for metric in (monitor, *shown)},
+        }
+        for run, path in zip(finished, paths, strict=True)
+    ]
+    complete = f"hale results {shlex.quote(str(folder))} --format tsv"
+    return FittedTable(rows, f"{folder}, by {monitor}", drop=shown[::-1], complete=complete)
