@@ -49,9 +49,8 @@ def wandb_logger(
             mode=mode, tags=tags, settings=SILENT,  # type: ignore[arg-type]
         )  # fmt: skip
     except wandb.errors.Error as error:
-        raise HaleError(
-            f"W&B: {str(error).splitlines()[0]} (wandb login, or logger.wandb.mode=offline)"
-        ) from error
+        line = str(error).splitlines()[0]
+        raise HaleError(f"W&B: {line} (wandb login, or logger.wandb.mode=offline)") from error
     run.define_metric("train_seconds")
     run.define_metric("*", step_metric="train_seconds")
     try:
