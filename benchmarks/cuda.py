@@ -216,7 +216,7 @@ def time_all(quick: bool) -> list[Row]:
 
 
 def candidates(dim: int) -> list[Plan]:
-    """Launch parameters worth a look."""
+    """Candidates for the launch parameters."""
     shapes = ((64, 32, 4), (64, 64, 4), (128, 32, 8)) if dim <= 64 else (
         (64, 32, 8), (64, 64, 8), (128, 32, 8)
     )  # fmt: skip

@@ -70,7 +70,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict[st
 
 
 def has_pykeen() -> bool:
-    """Whether PyKEEN is installed; says so where it is not."""
+    """Whether PyKEEN is installed; prints a line if it is not."""
     found = importlib.util.find_spec("pykeen") is not None
     if not found:
         print(NO_PYKEEN, flush=True)
@@ -126,7 +126,7 @@ def _cell(value: object) -> str:
 
 
 def quieten() -> None:
-    """Leave out what Lightning and PyKEEN tell of themselves, and what is odd in random graphs.
+    """Silence tips of Lightning and PyKEEN, and warnings about random graphs.
 
     PyKEEN sets its own level when it is imported: say it again after that.
     """

@@ -100,7 +100,7 @@ def run_missing(given: argparse.Namespace) -> None:
 
 
 def _require_alike(given: argparse.Namespace, names: list[str]) -> None:
-    """End the command where a record that is there is of another race."""
+    """End the command if an existing record is from another race."""
     for path in (record_path(given.folder, d, n) for d in given.datasets for n in names):
         if path.exists():
             record = json.loads(path.read_text(encoding="utf-8"))

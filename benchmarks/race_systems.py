@@ -173,7 +173,7 @@ def run_pykeen(system: PyKEEN, dataset: str, seconds: float) -> tuple[list[Row],
             self.since: float | None = None
 
         def pre_batch(self, **kwargs: object) -> None:
-            """Read the clock."""
+            """Read the clock, validate when due, and end the training."""
             if self.since is not None:
                 self.spent += time.perf_counter() - self.since
             self.steps += 1

@@ -1,6 +1,6 @@
 """Filtered ranking of a whole test split, hale against PyKEEN: ``python -m benchmarks.ranking``.
 
-Both rank the same random vectors of 32 numbers by the same protocol, on FB15k-237 (a random graph
+Both rank the same random vectors of 32 dimensions by the same protocol, on FB15k-237 (a random graph
 of its size where ``HALE_DATA_DIR`` is not set): both directions of every test triple, all entities
 as candidates, realistic ties. The metrics must agree to 1e-4, or the benchmark fails. hale's time
 includes building its index of known answers, as PyKEEN's includes its filter.
@@ -34,7 +34,7 @@ from hale.scoring.matrix import ScoreMatrix
 TOLERANCE = 1e-4
 """Greatest difference of MRR and Hits@k, and relative one of MR."""
 PYKEEN_BATCH = 128
-"""Triples that PyKEEN ranks at once; with TransE it holds this x E x 32 numbers several times."""
+"""Triples that PyKEEN ranks at once; with TransE it holds this x E x 32 values several times."""
 
 
 def by_hale(graph: KnowledgeGraph, score: Callable[[QueryBatch], ScoreMatrix]) -> dict[str, float]:
@@ -45,7 +45,7 @@ def by_hale(graph: KnowledgeGraph, score: Callable[[QueryBatch], ScoreMatrix]) -
 
 
 def sizes(graph: KnowledgeGraph, model: str) -> Row:
-    """What every row begins with."""
+    """The first columns of every row."""
     return {"graph": graph.name, "E": graph.num_entities, "queries": 2 * len(graph.test),
             "model": model}  # fmt: skip
 
@@ -116,7 +116,7 @@ def against_pykeen(graph: KnowledgeGraph, repetitions: int) -> list[Row]:
 
 
 def main() -> None:
-    """Rank."""
+    """Run the benchmark."""
     given = parse(parser(__doc__))
     if given.quick:
         graph, repetitions = random_graph("random", 300, 4, (3000, 50, 100)), 2
