@@ -264,7 +264,7 @@ def test_names_that_tsv_cannot_hold_are_refused(call, fail, tmp_path, name):
 def test_word2vec_refuses_two_names_that_become_one(fail, tmp_path):
     folder = named_model(tmp_path / "two", "a b", "a_b")
     message = fail("export", folder, "--format", "word2vec", "--out", "out")
-    assert "'a b' and 'a_b' are one name in word2vec's format" in message
+    assert "'a b' and 'a_b' become the same name in word2vec's format" in message
 
 
 def test_results_are_collected_and_sorted(call, capsys, trained_folder, tmp_path):
@@ -306,7 +306,7 @@ def test_stats_of_a_folder_a_file_and_a_name(call, capsys, tmp_path):
     assert (train["triples"], train["entities"], train["relations"]) == ("4", "3", "2")
     assert (train["loops"], valid["in train"], test["unseen"]) == ("1", "1", "1")
     assert "1 of 1 triples of valid (100.0%) are in train, too" in captured.err
-    assert "1 of 1 triples of test (100.0%) have an entity or a relation" in captured.err
+    assert "1 of 1 triples of test (100.0%) have an entity or relation" in captured.err
     Path("one.tsv").write_text("".join(f"a{i}\tr\tb{j}\n" for i in range(5) for j in range(5)))
     assert [row["triples"] for row in rows_of(call("stats", "one.tsv"))] == ["21", "2", "2"]
     rows = rows_of(call("stats", "family", "--per-relation"))

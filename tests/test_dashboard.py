@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from hale.cli.dashboard import CURVES, TUNED
+from hale.cli.dashboard import TUNED
+from hale.runs.columns import CURVES
 from hale.settings import conf_dir
 
 needs_extra = pytest.mark.skipif(
@@ -25,29 +26,23 @@ def dashboard(tmp_path, *arguments: str, **environment: str) -> subprocess.Compl
     )  # fmt: skip
 
 
-def strings(node: object) -> list[str]:
-    if isinstance(node, dict):
-        return [text for value in node.values() for text in strings(value)]
-    if isinstance(node, list):
-        return [text for value in node for text in strings(value)]
-    return [node] if isinstance(node, str) else []
-
-
 @needs_extra
 def test_the_workspace_is_built_offline(tmp_path):
     done = dashboard(tmp_path, "--project", "mine", "--dump")
     assert done.returncode == 0, done.stderr
-    model = json.loads(done.stdout)
-    sections = model["spec"]["section"]["panelBankConfig"]["sections"]
-    by_name = {section["name"]: section["panels"] for section in sections}
+    built = json.loads(done.stdout)
+    assert (built["entity"], built["project"], built["name"]) == ("me", "mine", "hale")
+    by_name = {section["name"]: section["panels"] for section in built["sections"]}
+    assert len(by_name) == 4
     for group in ("loss", "activation", "model"):
-        configs = [panel["config"] for panel in by_name[f"Convergence by {group}"]]
-        assert [config["metrics"] for config in configs] == [[metric] for metric in CURVES]
-        assert {config["xAxis"] for config in configs} == {"train_seconds"}
-        assert {config["groupBy"] for config in configs} == {f"choices.value.{group}"}
-    said = strings(by_name["Sweep"])
-    for name in (*TUNED, "valid/mrr"):
-        assert any(name.split(".")[-1] in text for text in said), name
+        panels = by_name[f"Convergence by {group}"]
+        assert [panel["y"] for panel in panels] == [[metric] for metric in CURVES]
+        assert {panel["x"] for panel in panels} == {"train_seconds"}
+        assert {panel["groupby"]["name"] for panel in panels} == {f"choices.{group}"}
+    (plot,) = by_name["Search"]
+    assert [(column["metric"]["name"], column.get("log")) for column in plot["columns"]] == [
+        *TUNED.items(), ("valid/mrr", None),
+    ]  # fmt: skip
 
 
 @needs_extra

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import hale
 from hale.errors import HaleError
-from hale.runs.model_folder import ModelFolderError
+from hale.runs.model_path import ModelFolderError
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_wrong_folders(tmp_path):
     assert "is not a folder" in refused(tmp_path / "nowhere")
     assert "config.json is missing" in refused(tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    assert f"finish it with: hale resume={tmp_path}" in refused(tmp_path)
+    assert f"finish it with hale resume {tmp_path}" in refused(tmp_path)
     (tmp_path / "file").write_text("")
     assert "is not a folder" in refused(tmp_path / "file")
 
@@ -75,13 +75,13 @@ def test_a_flipped_bit_anywhere(folder, file, at):
 
 def test_a_changed_name_is_noticed(folder):
     edit(folder, "names.json", lambda names: names["entities"].reverse())
-    assert "are not those that config.json tells of" in refused(folder)
+    assert "names.json and triples.safetensors do not match config.json" in refused(folder)
 
 
 @pytest.mark.parametrize("names", [None, 3, ["a", 3], ["a", ""], ["a", "\ud800"], ["a"],
                                    ["a"] * 60, {"a": 1}])  # fmt: skip
 @pytest.mark.parametrize("kind", ["entities", "relations"])
-def test_names_that_are_none(folder, kind, names):
+def test_invalid_names(folder, kind, names):
     edit(folder, "names.json", lambda content: content.update({kind: names}))
     assert "is damaged" in refused(folder)
 
@@ -134,7 +134,7 @@ def test_only_classes_of_hale_are_built(folder, part, target, monkeypatch):
         ("activation", {"anything": 1}),
     ],
 )
-def test_arguments_that_make_no_sense(folder, part, change):
+def test_invalid_arguments(folder, part, change):
     edit(folder, "config.json", lambda config: config[part].update(change))
     assert "is damaged" in refused(folder)
 
@@ -142,7 +142,7 @@ def test_arguments_that_make_no_sense(folder, part, change):
 @pytest.mark.parametrize("content", [b"[1]", b"null", b"{", b"[" * 100_000, b"\xff\xfe", b'"x"',
                                      b"1" * 10_000])  # fmt: skip
 @pytest.mark.parametrize("file", ["config.json", "names.json", "result.json"])
-def test_json_that_is_no_object(folder, file, content):
+def test_json_that_is_not_an_object(folder, file, content):
     (folder / file).write_bytes(content)
     assert f"{file} is damaged" in refused(folder)
 
@@ -180,7 +180,7 @@ def test_headers_that_lie(folder, file, header, length):
 
 
 def resigned(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write tensors and the digest that belongs to them, as a careful enemy would."""
+    """Write tensors and the digest that belongs to them, as a careful attacker would."""
     save_file(tensors, folder / "model.safetensors")
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     edit(folder, "config.json", lambda config: config.update(tensors_sha256=digest))
@@ -228,7 +228,7 @@ def test_weights_of_a_diverged_model_are_one_line(folder):
         {"extra": torch.zeros(3, 3, dtype=torch.int64)},
     ],
 )
-def test_triples_that_are_none(folder, triples):
+def test_invalid_triples(folder, triples):
     kept = load_file(folder / "triples.safetensors") if triples else {}
     save_file(kept | triples, folder / "triples.safetensors")
     assert "is damaged" in refused(folder)

@@ -1,40 +1,51 @@
-"""``hale classify``: accuracy and F1 of telling true triples from false ones."""
+"""``hale classify``: triple classification, true triples against false ones."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hale.cli.output import Row, add_table_arguments, write_rows
+from hale.cli.output import add_table_arguments, require_writable, write_rows
 from hale.errors import HaleError
+from hale.runs.model_path import find_model
+from hale.runs.tables import Row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hale.evaluation.classification import Labelled
     from hale.graphs.kg import KnowledgeGraph
 
-SUMMARY = "accuracy and F1 of telling true triples from false ones"
+SUMMARY = "triple classification: accuracy and F1 on true and false triples"
+LEAST_IMPORTANT = ("threshold", "recall", "precision", "count")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model, and false triples."""
+    """The model, and files of false triples."""
     parser.add_argument("model", metavar="FOLDER", help="a run's folder, or the model in it")
     for split in ("valid", "test"):
         parser.add_argument(
             f"--{split}-negatives", metavar="FILE",
-            help=f"false triples beside the {split} split (default: the hard ones of CoDEx)",
+            help=f"false triples for the {split} split (default: CoDEx's hard negatives)",
         )  # fmt: skip
     parser.add_argument("--per-relation", action="store_true", help="a row per relation")
     add_table_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fit thresholds on valid, classify both splits, and report a row per split or relation."""
+    """Fit thresholds on valid, classify both splits, and write a row per split or relation.
+
+    Raises:
+        HaleError: no model, or no false triples.
+    """
     if bool(args.valid_negatives) != bool(args.test_negatives):
         raise HaleError("give both --valid-negatives and --test-negatives, or neither")
+    folder = find_model(args.model)
+    require_writable(args.out)
     from hale.evaluation.classification import Labelled, fit_thresholds
     from hale.runs.trained import load
 
-    model = load(args.model)
+    model = load(folder)
     graph = model.graph
     labelled = {
         split: Labelled.of(graph.splits[split], negative_T3, model.plausibility)
@@ -43,27 +54,32 @@ def run(args: argparse.Namespace) -> None:
     threshold_R = fit_thresholds(*labelled["valid"], graph.num_relations)
     rows: list[Row]
     if args.per_relation:
-        test = labelled["test"]
-        rows = [
-            {
-                "relation": graph.relations[r],
-                "count": len(part.true_T),
-                "threshold": float(threshold_R[r]),
-            }
-            | part.metrics(threshold_R)
-            for r, part in test.by_relation().items()
-        ]
-        rows.sort(key=lambda row: -row["count"])
+        rows = _by_relation(labelled["test"], threshold_R, graph.relations)
     else:
         rows = [
             {"split": split, "count": len(part.true_T)} | part.metrics(threshold_R)
             for split, part in labelled.items()
         ]
-    write_rows(rows, args.format, args.out, f"{graph.name}: triple classification")
+    title = f"{graph.name}: triple classification"
+    write_rows(rows, args.format, args.out, title, LEAST_IMPORTANT)
+
+
+def _by_relation(test: "Labelled", threshold_R: "Tensor", relations: Sequence[str]) -> list[Row]:
+    """The most frequent relation first."""
+    rows: list[Row] = [
+        {
+            "relation": relations[r],
+            "count": len(part.true_T),
+            "threshold": float(threshold_R[r]),
+        }
+        | part.metrics(threshold_R)
+        for r, part in test.by_relation().items()
+    ]
+    return sorted(rows, key=lambda row: -row["count"])
 
 
 def _negatives(args: argparse.Namespace, graph: "KnowledgeGraph") -> "dict[str, Tensor]":
-    """False triples of valid and test, from the given files or the benchmark's."""
+    """False triples for valid and test, from the files given or from the benchmark."""
     from hale.graphs.published import hard_negatives
     from hale.graphs.reading import read_triples
 

@@ -1,7 +1,7 @@
-"""``hale dashboard``: the W&B workspace of a project, as code.
+"""``hale dashboard``: a W&B workspace for a project, defined in code.
 
-Sections: convergence by loss, by activation and by model, and a sweep's parallel coordinates.
-Saving needs a login, ``--dump`` does not.
+Its sections are convergence by loss, by activation and by model, and the parallel coordinates of a
+hyperparameter search. Saving needs a login, ``--dump`` does not.
 """
 
 import argparse
@@ -9,21 +9,21 @@ import warnings
 from typing import TYPE_CHECKING
 
 from hale.errors import HaleError
+from hale.runs.columns import CURVES
 
 if TYPE_CHECKING:
-    from wandb_workspaces.workspaces import Workspace
+    from wandb_workspaces.workspaces import Section, Workspace
 
-SUMMARY = "the W&B workspace of a project: curves by loss, activation and model"
-CURVES = {"valid/mrr": "MRR on valid", "valid/hits@10": "Hits@10 on valid"}
+SUMMARY = "a W&B workspace for a project: curves by loss, activation and model"
 TUNED = {
     "loss.alpha": True, "loss.weight": True, "activation.beta": False, "activation.gamma": True,
     "optimizer.lr": True, "data.batch_size": True,
 }  # fmt: skip
-"""What conf/experiment/tune.yaml searches, and whether on a log scale."""
+"""Settings that conf/experiment/tune.yaml searches, and whether on a logarithmic scale."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The W&B project, and whether to save."""
+    """The W&B project, and whether to save the workspace."""
     parser.add_argument("--entity", required=True, help="W&B user or team")
     parser.add_argument("--project", default="hale", help="W&B project (default: hale)")
     parser.add_argument("--dump", action="store_true", help="print as JSON instead of saving")
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def workspace(entity: str, project: str) -> "Workspace":
-    """Build the workspace, without a network.
+    """Build the workspace without network access.
 
     Args:
         entity: W&B user or team.
@@ -47,29 +47,38 @@ def workspace(entity: str, project: str) -> "Workspace":
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its own use of pydantic
+            warnings.simplefilter("ignore")  # pydantic's, about the package's own classes
             from wandb_workspaces import workspaces as ws
-            from wandb_workspaces.reports import v2 as wr
     except ImportError as error:
         raise HaleError("the dashboard needs a package: pip install -e '.[dashboard]'") from error
 
-    convergence = [
-        ws.Section(
-            name=f"Convergence by {group}",
-            is_open=True,
-            panels=[
-                wr.LinePlot(
-                    title=f"{title} by {group}",
-                    x="train_seconds",
-                    y=[metric],
-                    title_x="seconds of training",
-                    groupby=wr.Config(f"choices.{group}"),
-                )
-                for metric, title in CURVES.items()
-            ],
+    sections = [*(_convergence(group) for group in ("loss", "activation", "model")), _search()]
+    return ws.Workspace(entity=entity, project=project, name="hale", sections=sections)
+
+
+def _convergence(group: str) -> "Section":
+    """The curves of a project, grouped by a choice of its runs."""
+    from wandb_workspaces import workspaces as ws
+    from wandb_workspaces.reports import v2 as wr
+
+    panels = [
+        wr.LinePlot(
+            title=f"{title} by {group}",
+            x="train_seconds",
+            y=[metric],
+            title_x="seconds of training",
+            groupby=wr.Config(f"choices.{group}"),
         )
-        for group in ("loss", "activation", "model")
+        for metric, title in CURVES.items()
     ]
+    return ws.Section(name=f"Convergence by {group}", is_open=True, panels=panels)
+
+
+def _search() -> "Section":
+    """The settings that were searched, against the result."""
+    from wandb_workspaces import workspaces as ws
+    from wandb_workspaces.reports import v2 as wr
+
     columns = [
         *(
             wr.ParallelCoordinatesPlotColumn(wr.Config(name), log=log)
@@ -77,25 +86,23 @@ def workspace(entity: str, project: str) -> "Workspace":
         ),
         wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric("valid/mrr")),
     ]
-    sweep = ws.Section(
-        name="Sweep",
-        is_open=True,
-        panels=[wr.ParallelCoordinatesPlot(columns=columns, title="What tuning tried")],
-    )
-    return ws.Workspace(entity=entity, project=project, name="hale", sections=[*convergence, sweep])
+    plot = wr.ParallelCoordinatesPlot(columns=columns, title="Hyperparameter search")
+    return ws.Section(name="Search", is_open=True, panels=[plot])
 
 
 def dump(built: "Workspace") -> str:
-    """What would be sent, as JSON."""
-    text: str = built._to_model().model_dump_json(by_alias=True, indent=2)
-    return text
+    """The workspace as JSON: its sections and panels, without unset fields."""
+    from pydantic import TypeAdapter
+
+    adapter = TypeAdapter(type(built))
+    return adapter.dump_json(built, indent=2, exclude_none=True).decode()
 
 
 def save(built: "Workspace") -> str:
-    """Push the workspace as a new view and return its address.
+    """Save the workspace as a new view and return its URL.
 
     Raises:
-        HaleError: not logged in, or W&B does not answer.
+        HaleError: not logged in, or W&B cannot be reached.
     """
     import wandb
 

@@ -1,33 +1,47 @@
 """``hale evaluate``: filtered ranking metrics of a trained model."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hale.cli.output import Row, add_table_arguments, write_rows
+from hale.cli.output import add_table_arguments, require_writable, write_rows
+from hale.runs.columns import RANKING
+from hale.runs.model_path import find_model
+from hale.runs.tables import Row
 
-SUMMARY = "ranking metrics of a trained model on any split or file"
+if TYPE_CHECKING:
+    from hale.evaluation.metrics import RankingMetrics
 
-COLUMNS = ("count", "mrr", "hits@1", "hits@3", "hits@10", "mr", "amri", "tie_gap")
+SUMMARY = "ranking metrics of a trained model on a split or a file"
+COLUMNS = (*RANKING, "tie_gap")
+LEAST_IMPORTANT = (
+    "tie_gap", "amri", "mr", "hits@3", "head/mrr", "tail/mrr", "hits@1", "hits@10", "count",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model, and what to rank."""
+    """The model, and the triples to rank."""
     parser.add_argument("model", metavar="FOLDER", help="a run's folder, or the model in it")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--split", choices=("train", "valid", "test"), default="test")
-    what.add_argument(
-        "--triples", metavar="FILE", help="triples of known names, instead of a split"
-    )
+    what.add_argument("--triples", metavar="FILE", help="triples of known names instead of a split")
     parser.add_argument("--per-relation", action="store_true", help="a row per relation")
     add_table_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Rank a split or a file, and report overall and by direction, or by relation."""
+    """Rank a split or a file, and write metrics by direction or by relation.
+
+    Raises:
+        HaleError: no model, or triples that cannot be read.
+    """
+    folder = find_model(args.model)
+    require_writable(args.out)
     from hale.graphs.reading import read_triples
     from hale.runs.trained import load
 
-    model = load(args.model)
+    model = load(folder)
     graph = model.graph
     triple_T3 = (
         read_triples(Path(args.triples), graph.entities, graph.relations)
@@ -35,22 +49,29 @@ def run(args: argparse.Namespace) -> None:
         else graph.splits[args.split]
     )
     metrics = model.evaluate(triple_T3)
-    rows: list[Row]
-    if args.per_relation:
-        rows = [
-            {"relation": graph.relations[int(row["relation"])]}
-            | {name: row[name] for name in COLUMNS}
-            | {f"{direction}/mrr": row[f"{direction}/mrr"] for direction in ("tail", "head")}
-            for row in metrics.per_relation()
-        ]
-        rows.sort(key=lambda row: -row["count"])
-    else:
-        mean = {name: float(value) for name, value in metrics.compute().items()}
-        rows = [
-            {"predicted": shown, "count": len(triple_T3) * (2 if prefix == "" else 1)}
-            | {name: mean[prefix + name] for name in COLUMNS[1:]}
-            for prefix, shown in (("", "both"), ("tail/", "tail"), ("head/", "head"))
-        ]
-    for row in rows:
-        row["count"] = int(row["count"])
-    write_rows(rows, args.format, args.out, f"{graph.name}: {args.triples or args.split}")
+    rows = (
+        _by_relation(metrics, graph.relations)
+        if args.per_relation
+        else _by_direction(metrics, len(triple_T3))
+    )
+    title = f"{graph.name}: {args.triples or args.split}"
+    write_rows(rows, args.format, args.out, title, LEAST_IMPORTANT)
+
+
+def _by_relation(metrics: "RankingMetrics", relations: Sequence[str]) -> list[Row]:
+    """The most frequent relation first."""
+    rows: list[Row] = [
+        {"relation": relations[int(row["relation"])], "count": int(row["count"])}
+        | {name: row[name] for name in (*COLUMNS, "tail/mrr", "head/mrr")}
+        for row in metrics.per_relation()
+    ]
+    return sorted(rows, key=lambda row: -row["count"])
+
+
+def _by_direction(metrics: "RankingMetrics", num_triples: int) -> list[Row]:
+    mean = {name: float(value) for name, value in metrics.compute().items()}
+    return [
+        {"predicted": predicted, "count": num_triples * (2 if predicted == "both" else 1)}
+        | {name: mean[prefix + name] for name in COLUMNS}
+        for prefix, predicted in (("", "both"), ("tail/", "tail"), ("head/", "head"))
+    ]

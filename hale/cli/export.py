@@ -1,6 +1,6 @@
 """``hale export``: entity embeddings with their names, for other tools.
 
-No file is named after anything in the model, so nothing is written outside the folder.
+No file name depends on the model's contents, so nothing is written outside the folder.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from hale.cli.output import tsv_field
 from hale.errors import HaleError
 from hale.graphs.names import shown
 from hale.runs.files import write_atomically, write_bytes_atomically
+from hale.runs.model_path import find_model
 
 if TYPE_CHECKING:
     from hale.runs.trained import TrainedModel
@@ -29,30 +30,33 @@ PROJECTOR_CONFIG = """embeddings {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model, the format, and where to write."""
+    """The model, the format and the output folder."""
     parser.add_argument("model", metavar="FOLDER", help="a run's folder, or the model in it")
     parser.add_argument("--format", choices=FORMATS, default="tsv")
-    parser.add_argument("--out", metavar="FOLDER", required=True, help="where to write")
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="the folder to write to")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the files of a format and say which."""
-    from hale.runs.trained import load
+    """Write the files of a format and print their paths.
 
-    model = load(args.model)
-    folder = Path(args.out)
+    Raises:
+        HaleError: no model, a folder that cannot be made, or a name that the format cannot hold.
+    """
+    source, folder = find_model(args.model), Path(args.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HaleError(
             f"cannot make the folder {folder} ({error.strerror}): choose another --out"
         ) from error
-    for file in _WRITERS[args.format](model, folder):
+    from hale.runs.trained import load
+
+    for file in _WRITERS[args.format](load(source), folder):
         print(folder / file)
 
 
 def _tsv(model: "TrainedModel", folder: Path) -> list[str]:
-    """A header, then a name and its vector per line."""
+    """A header, then an entity and its vector per line."""
     names = [tsv_field(name) for name in model.graph.entities]
     header = "\t".join(["entity", *map(str, range(model.model.dim))])
     lines = (f"{name}\t{line}" for name, line in zip(names, _vectors(model, "\t"), strict=True))
@@ -61,12 +65,12 @@ def _tsv(model: "TrainedModel", folder: Path) -> list[str]:
 
 
 def _numpy(model: "TrainedModel", folder: Path) -> list[str]:
-    """Every parameter by its own name; the names of its rows beside it."""
+    """Every parameter under its own name, and the entity and relation names in row order."""
     import numpy as np
 
     arrays = {name: value.cpu().numpy() for name, value in model.model.named_parameters()}
     with write_bytes_atomically(folder / "embeddings.npz") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # its only option is spelt allow_pickle
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its only keyword option is allow_pickle
     names = {"entities": model.graph.entities, "relations": model.graph.relations}
     with write_atomically(folder / "names.json") as text:
         json.dump(names, text, ensure_ascii=False, indent=0)
@@ -74,14 +78,14 @@ def _numpy(model: "TrainedModel", folder: Path) -> list[str]:
 
 
 def _word2vec(model: "TrainedModel", folder: Path) -> list[str]:
-    """The text format of word2vec; white space in a name becomes an underscore."""
+    """The text format of word2vec; whitespace in a name becomes an underscore."""
     words = ["_".join(name.split()) for name in model.graph.entities]
     first: dict[str, str] = {}
     for word, name in zip(words, model.graph.entities, strict=True):
         if first.setdefault(word, name) != name:
             raise HaleError(
-                f"'{shown(first[word])}' and '{shown(name)}' are one name in word2vec's format, "
-                "which has no spaces in names: choose another --format"
+                f"'{shown(first[word])}' and '{shown(name)}' become the same name in word2vec's "
+                "format, which has no spaces in names: choose another --format"
             )
     header = f"{len(words)} {model.model.dim}"
     lines = (f"{word} {line}" for word, line in zip(words, _vectors(model, " "), strict=True))
@@ -90,7 +94,7 @@ def _word2vec(model: "TrainedModel", folder: Path) -> list[str]:
 
 
 def _projector(model: "TrainedModel", folder: Path) -> list[str]:
-    """The folder that TensorBoard's projector opens, and the files that its website loads."""
+    """Files for TensorBoard's embedding projector and its website."""
     names = [tsv_field(name) for name in model.graph.entities]
     _write(folder / "vectors.tsv", [], _vectors(model, "\t"))
     _write(folder / "metadata.tsv", [], names)

@@ -1,59 +1,86 @@
-"""``hale predict``: the best answers to one query, or to a file of them."""
+"""``hale predict``: the best answers to a query, or to a file of queries."""
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from hale.cli.output import Row, add_table_arguments, write_rows
+from hale.cli.output import add_table_arguments, require_writable, write_rows
 from hale.errors import HaleError
 from hale.graphs.names import UnknownNameError
 from hale.graphs.triple_file import numbered_triples
+from hale.runs.model_path import find_model
+from hale.runs.tables import Row
 
 if TYPE_CHECKING:
     from hale.runs.trained import TrainedModel
 
 SUMMARY = "the best answers to queries, by name"
-
 ASKED = "?"
-"""Stands in a file of queries for the head or the tail that is asked for."""
+"""In a file of queries, stands for the head or tail to predict."""
+LEAST_IMPORTANT = ("known", "rank")
+
+Query = tuple[str | None, str, str | None]
+"""Head, relation and tail, as typed; one of head and tail is None."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model, and one query or a file of them."""
+    """The model, and a query or a file of queries."""
     parser.add_argument("model", metavar="FOLDER", help="a run's folder, or the model in it")
-    parser.add_argument("--head", metavar="NAME", help="a name, or id:7; tails are predicted")
+    parser.add_argument("--head", metavar="NAME", help="a name, or id:7; predicts tails")
     parser.add_argument("--relation", metavar="NAME", help="a name, or id:7")
-    parser.add_argument("--tail", metavar="NAME", help="a name, or id:7; heads are predicted")
+    parser.add_argument("--tail", metavar="NAME", help="a name, or id:7; predicts heads")
     parser.add_argument(
         "--queries", metavar="FILE",
-        help="many queries: head, relation, tail separated by tabs, ? for what is predicted",
+        help="many queries: head, relation, tail separated by tabs, ? for the one to predict",
     )  # fmt: skip
     parser.add_argument("-k", type=int, default=10, help="answers per query (default: 10)")
     parser.add_argument(
-        "--filter-known", action="store_true", help="leave out what the dataset already says"
+        "--filter-known", action="store_true", help="exclude known answers, those in any split"
     )
     add_table_arguments(parser)
+    parser.error = _error_of(parser)  # type: ignore[method-assign]
+
+
+def _error_of(parser: argparse.ArgumentParser) -> Any:
+    """``parser.error``, with a hint where a name begins with a dash."""
+    usual = parser.error
+
+    def error(message: str) -> NoReturn:
+        option = re.match(r"argument (--head|--relation|--tail): expected one argument", message)
+        usual(f"{message} (if the name begins with -: {option[1]}=-NAME)" if option else message)
+
+    return error
 
 
 def run(args: argparse.Namespace) -> None:
-    """Answer the queries of the arguments."""
+    """Answer the queries and write a row per answer.
+
+    Raises:
+        HaleError: no or several queries, an unknown name, or no answer left.
+    """
     single = (args.head, args.relation, args.tail)
-    if (args.queries is None) == (single == (None, None, None)):
+    if (args.queries is None) == (not any(part is not None for part in single)):
         raise HaleError("give either --relation with --head or --tail, or --queries FILE")
     if args.queries is None and args.relation is None:
-        raise HaleError("give the --relation that is asked about")
+        raise HaleError("give the --relation of the query")
+    folder = find_model(args.model)
+    asked = None if args.queries is None else _read(Path(args.queries))
+    require_writable(args.out)
     from hale.runs.trained import load
 
-    model = load(args.model)
-    queries = [model.query(*single)] if args.queries is None else _read(Path(args.queries), model)
+    model = load(folder)
+    queries = [model.query(*single)] if asked is None else _resolve(asked, model)
     rows = _rows(model, queries, args.k, args.filter_known)
     if not rows:
         raise HaleError("every entity is a known answer: leave out --filter-known")
-    write_rows(rows, args.format, args.out, f"{model.graph.name}: best answers")
+    title = f"{model.graph.name}: best answers"
+    write_rows(rows, args.format, args.out, title, LEAST_IMPORTANT)
 
 
 def _rows(
-    model: "TrainedModel", queries: list[tuple[int, int]], k: int, filter_known: bool
+    model: "TrainedModel", queries: Sequence[tuple[int, int]], k: int, filter_known: bool
 ) -> list[Row]:
     import torch
 
@@ -77,17 +104,25 @@ def _rows(
     return rows
 
 
-def _read(path: Path, model: "TrainedModel") -> list[tuple[int, int]]:
-    queries = []
+def _read(path: Path) -> dict[str, Query]:
+    """The queries of a file, by place (``FILE:LINE``)."""
+    queries: dict[str, Query] = {}
     for number, names in numbered_triples(path):
         head, relation, tail = (name.decode(errors="replace") for name in names)
+        place = f"{path}:{number}"
         if (head == ASKED) == (tail == ASKED):
-            raise HaleError(f"{path}:{number}: exactly one of head and tail must be {ASKED}")
-        asked = (None, relation, tail) if head == ASKED else (head, relation, None)
-        try:
-            queries.append(model.query(*asked))
-        except UnknownNameError as error:
-            raise HaleError(f"{path}:{number}: {error}") from None
+            raise HaleError(f"{place}: exactly one of head and tail must be {ASKED}")
+        queries[place] = (None, relation, tail) if head == ASKED else (head, relation, None)
     if not queries:
         raise HaleError(f"{path} has no queries")
     return queries
+
+
+def _resolve(queries: dict[str, Query], model: "TrainedModel") -> list[tuple[int, int]]:
+    found = []
+    for place, query in queries.items():
+        try:
+            found.append(model.query(*query))
+        except UnknownNameError as error:
+            raise HaleError(f"{place}: {error}") from None
+    return found

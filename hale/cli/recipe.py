@@ -1,13 +1,14 @@
-"""``hale recipe``: every setting of a run, and where its value comes from."""
+"""``hale recipe``: every setting of a run, and the file or rule that its value comes from."""
 
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hale.cli.output import Row, add_table_arguments, write_rows
+from hale.cli.output import add_table_arguments, write_rows
+from hale.runs.tables import Row
 
-CONFIG = "conf/config.yaml"
+
 SUMMARY = "every setting of a run before it trains, and where each value comes from"
 
 

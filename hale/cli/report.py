@@ -1,21 +1,26 @@
-"""``hale report``: a folder of runs as one HTML page."""
+"""``hale report``: convergence curves and tables of runs on one HTML page."""
 
 import argparse
 from pathlib import Path
 
-SUMMARY = "curves and tables of a folder of runs as one HTML page"
+from hale.cli.output import require_writable
+
+SUMMARY = "convergence curves and tables of runs on one HTML page"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folder, and the page."""
-    parser.add_argument("folder", metavar="FOLDER", help="searched with all folders in it")
-    parser.add_argument(
-        "--out", metavar="FILE", default="report.html", help="the page (default: report.html)"
-    )
+    """The folder of runs and the file to write."""
+    parser.add_argument("folder", metavar="FOLDER", help="a folder, searched recursively")
+    parser.add_argument("--out", metavar="FILE", default="report.html", help="default: report.html")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the page and say where it is."""
+    """Write the page and print its path.
+
+    Raises:
+        HaleError: no finished run, or a page that cannot be written.
+    """
+    require_writable(args.out)
     from hale.runs.report.page import write_report
 
     out = Path(args.out)

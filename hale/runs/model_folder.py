@@ -1,4 +1,4 @@
-"""The folder of a trained model: everything to predict with, and nothing that executes.
+"""The folder of a trained model: all that prediction needs, and nothing that executes.
 
 ==================  ================================================================================
 config.json         format, hale's version, model and activation with their arguments, digests
@@ -8,9 +8,9 @@ triples.safetensors train, valid and test, int64 of shape (T, 3)
 result.json         the record of the run
 ==================  ================================================================================
 
-A folder may come from anywhere. It can name no class but hale's models and activations, its tensors
-must have the shapes that the model declares before a byte is allocated for them, and its digests
-tell a damaged file.
+A folder may come from an untrusted source. Only hale's own models and activations are built from
+it, no memory is allocated before its tensors are known to have the shapes that the model declares,
+and its digests reveal damaged files.
 """
 
 import dataclasses
@@ -34,30 +34,25 @@ from hale.graphs.names import shown
 from hale.graphs.reading import SPLITS
 from hale.models.base import QueryModel
 from hale.runs.files import write_folder_atomically
+from hale.runs.model_path import CONFIG, ModelFolderError, find_model
 from hale.runs.record import RESULT_FILE, write_result
 from hale.scoring import activations
 from hale.scoring.activations import Activation
 
 FORMAT = 2
-CONFIG, TENSORS, NAMES, TRIPLES = (
-    "config.json", "model.safetensors", "names.json", "triples.safetensors",
-)  # fmt: skip
-
-
-class ModelFolderError(HaleError):
-    """A folder that no model can be loaded from; one line says what, where, and how to mend it."""
+TENSORS, NAMES, TRIPLES = "model.safetensors", "names.json", "triples.safetensors"
 
 
 def write_model(
     folder: Path, model: QueryModel, graph: KnowledgeGraph, record: dict[str, Any]
 ) -> None:
-    """Write a model folder, whole or not at all.
+    """Write a model folder atomically.
 
     Args:
-        folder: takes the place of what is there.
+        folder: replaced if it exists.
         model: with the weights to keep.
-        graph: what it was trained on.
-        record: of the run; ``config.model`` and ``config.activation`` say how to build the two.
+        graph: the graph that it was trained on.
+        record: of the run; its ``config.model`` and ``config.activation`` rebuild the two.
     """
     with write_folder_atomically(folder) as new:
         save_file(_whole(model.state_dict()), new / TENSORS)
@@ -80,10 +75,10 @@ def write_model(
 def read_model(
     path: Path,
 ) -> tuple[QueryModel, Activation, KnowledgeGraph, dict[str, Any]]:
-    """Read a model folder, or the one in a run folder: model, activation, graph and record.
+    """The model, activation, graph and record in a model folder or a run folder.
 
     Raises:
-        ModelFolderError: no model folder, a damaged one, or one of another format.
+        ModelFolderError: there is no model folder, or it is damaged or of another format.
     """
     folder = find_model(path)
     config = _read_json(folder / CONFIG)
@@ -102,29 +97,8 @@ def read_model(
     return model, activation, graph, _read_json(folder / RESULT_FILE)
 
 
-def find_model(path: Path) -> Path:
-    """The model folder that ``path`` is or, as a run's folder, holds.
-
-    Raises:
-        ModelFolderError: neither.
-    """
-    for folder in (path, path / "model"):
-        if (folder / CONFIG).is_file():
-            return folder
-    if not path.is_dir():
-        raise ModelFolderError(f"{path} is not a folder: give a run's folder or the model in it")
-    if (path / "checkpoints").is_dir():
-        raise ModelFolderError(
-            f"{path} holds a run without a model: finish it with: hale resume={path}"
-        )
-    raise ModelFolderError(
-        f"{path} holds no trained model ({CONFIG} is missing): give a run's folder or the model "
-        "in it"
-    )
-
-
 def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU: safetensors writes no views and no tensor twice."""
+    """Copies on the CPU: safetensors does not write views or shared tensors."""
     return {
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in tensors.items()
@@ -136,10 +110,10 @@ def _read_graph(folder: Path, config: dict[str, Any]) -> KnowledgeGraph:
     for kind in ("entities", "relations"):
         listed = names.get(kind)
         if not isinstance(listed, list) or not all(_is_name(name) for name in listed):
-            raise _damaged(folder / NAMES, f"{kind} is no list of names")
+            raise _damaged(folder / NAMES, f"{kind} is not a list of names")
     triples = _read_tensors(folder / TRIPLES)
     if set(triples) != set(SPLITS):
-        raise _damaged(folder / TRIPLES, f"it does not hold {', '.join(SPLITS)}")
+        raise _damaged(folder / TRIPLES, f"it does not contain {', '.join(SPLITS)}")
     try:
         graph = KnowledgeGraph(
             shown(str(config.get("dataset"))),
@@ -150,29 +124,29 @@ def _read_graph(folder: Path, config: dict[str, Any]) -> KnowledgeGraph:
     except HaleError as error:
         raise _damaged(folder / TRIPLES, shown(str(error))) from error
     if graph.fingerprint != config.get("dataset_fingerprint"):
-        raise _damaged(folder, f"{NAMES} and {TRIPLES} are not those that {CONFIG} tells of")
+        raise _damaged(folder, f"{NAMES} and {TRIPLES} do not match {CONFIG}")
     return graph
 
 
 def _build_model(
     path: Path, leaf: Any, graph: KnowledgeGraph, tensors: dict[str, Tensor]
 ) -> QueryModel:
-    """Declare the model without memory, then give it ``tensors`` of the declared shapes."""
+    """Declare the model without allocating memory, then assign tensors of the declared shapes."""
     target, arguments = _leaf(path, leaf, r"(hale\.models\.[a-z0-9_]+)\.([A-Za-z0-9]+)")
     entity = tensors.get("entity", torch.empty(0))
     if entity.ndim != 2 or arguments.get("dim") != entity.shape[1]:
-        raise _damaged(path, "the model's dim is not that of its entity vectors")
+        raise _damaged(path, "the model's dim does not match its entity vectors")
     try:
         cls = getattr(importlib.import_module(target[0]), target[1])
     except (ImportError, AttributeError) as error:
         raise _damaged(path, f"hale has no model {'.'.join(target)}") from error
     if not (isinstance(cls, type) and issubclass(cls, QueryModel)):
-        raise _damaged(path, f"{'.'.join(target)} is no model")
+        raise _damaged(path, f"{'.'.join(target)} is not a model class")
     try:
         with torch.device("meta"):
             model = cls(graph.num_entities, 2 * graph.num_relations, **arguments)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise _damaged(path, f"{target[1]} refuses its arguments, {_first_line(error)}") from error
+        raise _damaged(path, f"{target[1]} rejects its arguments, {_first_line(error)}") from error
     declared = model.state_dict()
     floats = {value.dtype for value in tensors.values() if value.is_floating_point()}
     if (
@@ -181,7 +155,7 @@ def _build_model(
         or any(tensors[n].is_floating_point() != v.is_floating_point() for n, v in declared.items())
         or floats not in ({torch.float32}, {torch.float64})
     ):
-        raise _damaged(path.parent / TENSORS, f"its tensors are not those of this {target[1]}")
+        raise _damaged(path.parent / TENSORS, f"its tensors do not fit this {target[1]}")
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -194,17 +168,17 @@ def _build_activation(path: Path, leaf: Any) -> Activation:
     try:
         return cast(Activation, cls(**arguments))
     except (TypeError, ValueError) as error:
-        raise _damaged(path, f"{target[1]} refuses its arguments, {_first_line(error)}") from error
+        raise _damaged(path, f"{target[1]} rejects its arguments, {_first_line(error)}") from error
 
 
 def _leaf(path: Path, leaf: Any, pattern: str) -> tuple[tuple[str, str], dict[str, Any]]:
-    """Module and class of a leaf of the config, if they are hale's, and its arguments."""
+    """Module, class and arguments of a part of the config; refused unless the class is hale's."""
     target = leaf.get("_target_") if isinstance(leaf, dict) else None
     match = re.fullmatch(pattern, target) if isinstance(target, str) else None
     if match is None:
         raise ModelFolderError(
             f"{path} names '{shown(str(target))}': only hale's own models and activations are "
-            "built from a file"
+            "loaded from a file"
         )
     return (match[1], match[2]), {key: value for key, value in leaf.items() if key != "_target_"}
 
@@ -217,7 +191,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"it is not JSON, {_first_line(error)}") from error
     if not isinstance(content, dict):
-        raise _damaged(path, "it is no JSON object")
+        raise _damaged(path, "it is not a JSON object")
     return content
 
 
@@ -227,7 +201,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise _damaged(path, f"it is no whole safetensors file, {_first_line(error)}") from error
+        raise _damaged(path, f"it is not a whole safetensors file, {_first_line(error)}") from error
 
 
 def _damaged(path: Path, how: str) -> ModelFolderError:

@@ -1,19 +1,19 @@
-"""A trained model and the questions to ask of it, by name or by id.
+"""A trained model: predictions, scores, ranks and neighbours, by name or by id.
 
 ::
 
     model = hale.load("outputs/rotl_hale_hanon_family/...")
     model.predict(head="Ada Berg", relation="mother_of", k=5, filter_known=True)
 
-Everything here holds scores of ``QUERIES_AT_ONCE`` queries at most, and of those a chunk, so any
-number of queries and entities fits into memory that holds the model.
+Queries are scored ``QUERIES_AT_ONCE`` at a time and against a chunk of the entities at a time, so
+memory for the model is enough for any number of queries and entities.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.names import resolve
 from hale.models.base import QueryModel
 from hale.runs.model_folder import read_model
+from hale.runs.naming import Answer, Name, Neighbour, query_ids, triple_ids
 from hale.scoring.activations import Activation, Identity
 from hale.scoring.comparators import NegativeDot
 from hale.scoring.matrix import ScoreMatrix
@@ -36,35 +37,15 @@ from hale.scoring.table import Table
 
 QUERIES_AT_ONCE = 256
 
-Name = str | int
-"""A name, or an id (as an int, or as ``id:7`` where nothing is named that)."""
-
-
-class Answer(NamedTuple):
-    """An entity that answers a query, and whether a triple of the graph already says so."""
-
-    entity: str
-    id: int
-    score: float
-    known: bool
-
-
-class Neighbour(NamedTuple):
-    """An entity and the cosine of the angle between its vector and that of another."""
-
-    entity: str
-    id: int
-    cosine: float
-
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A model with the names and triples of its graph; its methods change nothing.
+    """A model with the names and triples of its graph; no method changes it.
 
     Args:
         model: in evaluation mode.
-        activation: what it was trained with; scores are ``-activation(distance)``.
-        graph: names, and the triples that are known.
+        activation: the one that it was trained with; scores are ``-activation(distance)``.
+        graph: names and known triples.
         record: ``result.json`` of the run.
     """
 
@@ -85,11 +66,11 @@ class TrainedModel:
         """The k best tails of (head, relation, ?), or heads of (?, relation, tail), best first.
 
         Args:
-            relation: a relation.
-            head: the given entity, if tails are asked for.
-            tail: the given entity, if heads are asked for.
-            k: how many answers, at most.
-            filter_known: leave out entities that a triple of any split names as an answer.
+            relation: of the query.
+            head: the given entity when tails are predicted.
+            tail: the given entity when heads are predicted.
+            k: number of answers at most.
+            filter_known: exclude known answers, those in a triple of any split.
 
         Raises:
             HaleError: an unknown name, k below 1, or not exactly one of head and tail.
@@ -98,22 +79,21 @@ class TrainedModel:
         return self.answers(torch.tensor([query]), k, filter_known)[0]
 
     def query(self, head: Name | None, relation: Name, tail: Name | None) -> tuple[int, int]:
-        """Ids (entity, relation) of a query; asking for a head, the relation is a reciprocal one.
+        """Ids (entity, relation) of a query, a row of :meth:`answers`.
 
         Raises:
             HaleError: an unknown name, or not exactly one of head and tail.
         """
-        given = [entity for entity in (head, tail) if entity is not None]
-        if len(given) != 1:
-            raise HaleError("give exactly one of head and tail: the other is what is predicted")
-        at_relation = resolve("relation", self.graph.relation_id, relation)
-        direction = self.graph.num_relations if head is None else 0
-        return resolve("entity", self.graph.entity_id, given[0]), at_relation + direction
+        return query_ids(self.graph, head, relation, tail)
 
     def answers(
         self, query_B2: Tensor, k: int = 10, filter_known: bool = False
     ) -> list[list[Answer]]:
-        """:meth:`predict` of many queries, rows as :meth:`query` makes them."""
+        """:meth:`predict` for many queries, each a row from :meth:`query`.
+
+        Raises:
+            HaleError: k below 1.
+        """
         if k < 1:
             raise HaleError(f"k must be at least 1, got {k}")
         return [
@@ -125,7 +105,7 @@ class TrainedModel:
     def score(self, triples: Iterable[tuple[Name, Name, Name]]) -> NDArray[np.floating[Any]]:
         """``score_T`` of triples (head, relation, tail), each as an answer to (head, relation, ?).
 
-        Scores are at most comparable within one relation; the higher, the likelier.
+        Higher is more plausible; compare scores within one relation only.
 
         Raises:
             HaleError: an unknown name.
@@ -137,10 +117,10 @@ class TrainedModel:
         return _numpy(torch.cat(scores)) if scores else np.zeros(0, np.float32)
 
     def plausibility(self, triple_T3: Tensor) -> Tensor:
-        """``plausibility_T`` of int64 triples: minus the mean distance, as a tail and as a head.
+        """``plausibility_T`` of int64 triples: minus the mean distance over both directions.
 
-        What a threshold tells true triples from false ones by
-        (:mod:`hale.evaluation.classification`): no activation has flattened it.
+        Triple classification compares it with a threshold (:mod:`hale.evaluation.classification`).
+        It is taken before the activation, which saturates.
         """
         query_T3 = reciprocal(triple_T3, self.graph.num_relations)
         distances = [
@@ -152,8 +132,8 @@ class TrainedModel:
     def rank(self, triples: Iterable[tuple[Name, Name, Name]]) -> NDArray[np.float64]:
         """Filtered realistic ranks of triples, ``rank_T2``: of the tail, and of the head.
 
-        1 is the best; a tie with one rival costs 1/2. The known answers of all splits are no
-        rivals (:mod:`hale.evaluation.ranking`).
+        1 is best; a tie with one candidate adds 1/2. Known answers of all splits are excluded
+        (:mod:`hale.evaluation.ranking`).
 
         Raises:
             HaleError: an unknown name.
@@ -166,7 +146,7 @@ class TrainedModel:
         return rank_2T.T.double().cpu().numpy()
 
     def evaluate(self, triple_T3: Tensor) -> RankingMetrics:
-        """Ranking metrics of int64 triples, both directions of each, the known ones filtered.
+        """Filtered ranking metrics of int64 triples, over both directions.
 
         Raises:
             HaleError: no triples.
@@ -179,7 +159,7 @@ class TrainedModel:
         return metrics
 
     def neighbours(self, entity: Name, k: int = 10) -> list[Neighbour]:
-        """The k other entities whose vectors point most nearly the same way, the nearest first.
+        """The k other entities with the largest cosine similarity, the most similar first.
 
         Raises:
             HaleError: an unknown name, or k below 1.
@@ -203,25 +183,8 @@ class TrainedModel:
         return dict(zip(self.graph.entities, _numpy(self.model.entity), strict=True))
 
     def ids(self, triples: Iterable[tuple[Name, Name, Name]]) -> Tensor:
-        """Triples of names or ids as int64 ids of shape (T, 3).
-
-        Raises:
-            HaleError: an unknown name, or something that is no triple.
-        """
-        entity_id, relation_id = self.graph.entity_id, self.graph.relation_id
-        rows = []
-        for triple in triples:
-            if isinstance(triple, str) or len(triple) != 3:
-                raise HaleError(f"a triple is (head, relation, tail), got {triple!r}")
-            head, relation, tail = triple
-            rows.append(
-                (
-                    resolve("entity", entity_id, head),
-                    resolve("relation", relation_id, relation),
-                    resolve("entity", entity_id, tail),
-                )
-            )
-        return torch.tensor(rows, dtype=torch.int64).view(-1, 3)
+        """:func:`hale.runs.naming.triple_ids` of this graph."""
+        return triple_ids(self.graph, triples)
 
     @property
     def _device(self) -> torch.device:
@@ -229,7 +192,7 @@ class TrainedModel:
 
     @cached_property
     def _known(self) -> QueryIndex:
-        """Answers of all splits."""
+        """The known answers of all splits."""
         known_T3 = reciprocal(torch.cat(list(self.graph.splits.values())), self.graph.num_relations)
         entity_T, relation_T, answer_T = known_T3.unbind(1)
         num_relations = 2 * self.graph.num_relations
@@ -266,13 +229,13 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
     """Load a run's model; nothing in its folder is executed.
 
     Args:
-        path: a run's folder, or the model's folder in it.
-        device: where to predict.
+        path: a run's folder, or the model folder in it.
+        device: to predict on.
 
     Raises:
-        ModelFolderError: no model folder, a damaged one, or one of another format.
+        ModelFolderError: there is no model folder, or it is damaged or of another format.
     """
-    model, activation, graph, record = read_model(Path(path).expanduser())
+    model, activation, graph, record = read_model(Path(path))
     return TrainedModel(model.to(device), activation, graph, record)
 
 

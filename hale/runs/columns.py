@@ -1,0 +1,55 @@
+"""The metrics and settings that tables and charts of runs show, and how they are ordered."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hale.runs.folders import RunFolder
+
+CURVES = {"valid/mrr": "MRR on valid", "valid/hits@10": "Hits@10 on valid"}
+"""Convergence charts: the metric of a validation, and the chart's title."""
+RANKING = ("mrr", "hits@1", "hits@3", "hits@10", "mr", "amri")
+"""Ranking metrics of a split, in the order of a table (:mod:`hale.evaluation.metrics`)."""
+METRICS = (
+    "valid/mrr", "test/mrr", "test/hits@1", "test/hits@3", "test/hits@10", "train_seconds",
+    "steps", "parameters",
+)  # fmt: skip
+"""Columns of a table of runs."""
+LOW_IS_GOOD = ("train_seconds", "steps", "parameters")
+"""Metrics of which less is better; of all others, more is."""
+COUNTS = ("steps", "parameters")
+"""Metrics that are integers."""
+LEAST_IMPORTANT = (
+    "steps", "parameters", "test/hits@3", "test/hits@1", "train_seconds", "test/hits@10",
+    "valid/mrr", "test/mrr",
+)  # fmt: skip
+"""Metrics in the order in which a narrow table drops them."""
+BOOKKEEPING = ("experiment", "logger", "debug")
+"""Config groups that say how a run was started or logged; a result does not depend on them."""
+DATASETS = {
+    "family": "family", "fb15k237": "FB15k-237", "wn18rr": "WN18RR", "codex_s": "CoDEx-S",
+    "codex_m": "CoDEx-M", "codex_l": "CoDEx-L",
+}  # fmt: skip
+"""Published names of the datasets, by config choice."""
+
+
+def metric_value(run: "RunFolder", name: str) -> float | int | None:
+    """A metric of a finished run, counts as integers; None if it is not recorded."""
+    value = run.metric(name)
+    return int(value) if value is not None and name in COUNTS else value
+
+
+def telling(names: Iterable[str]) -> list[str]:
+    """The settings among ``names`` on which a result can depend."""
+    return [name for name in names if name not in BOOKKEEPING]
+
+
+def dataset_title(settings: Mapping[str, str]) -> str:
+    """The name of the dataset that a run was trained on; that of the folder or file if its own.
+
+    Args:
+        settings: of a run (:attr:`hale.runs.folders.RunFolder.settings`).
+    """
+    choice = settings.get("dataset", "")
+    path = settings.get("dataset.path", "").rstrip("/")
+    return path.rsplit("/", 1)[-1] if path else DATASETS.get(choice, choice)
