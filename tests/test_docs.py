@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -216,29 +217,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title).strip()) for title in plain}
 
 
-def texts() -> list[Path]:
-    """Everything that a user may read, records and this folder aside."""
-    found = [*ROOT.glob("*.md"), ROOT / "Makefile"]
-    for folder in ("hale", "conf", "docs", "experiments", "benchmarks", "notebooks"):
-        for path in (ROOT / folder).rglob("*"):
-            if path.suffix in {".py", ".md", ".yaml", ".ipynb"}:
-                found.append(path)
-    return found
-
-
-def test_extras_are_installed_from_the_checkout():
-    """On the package index, the name `hale` is another project's."""
-    extras = extras_of_the_project()
-    for path in texts():
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"(?<![\w.-])hale\[|pip install ['\"]?hale\b(?!_)", text), path
-        for named in re.findall(r"pip install [^\n`]*'\.\[([\w,]+)\]'", text):
-            assert set(named.split(",")) <= extras, path
-
-
 def extras_of_the_project() -> set[str]:
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return set(project["optional-dependencies"])
 
