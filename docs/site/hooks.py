@@ -15,6 +15,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\((?P<path>[^)\s#:]+)(?P<rest>[^)]*)\)")
+WIDE = re.compile(r"systems\.md$|results/")
 NAMED = re.compile(r"\[(?P<text>[^\[\]]*)" + LINK.pattern)
 FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -36,6 +37,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn repository links into links of the site; a folder's name stays, without a link."""
     here = source(page.file)
+    if WIDE.match(page.file.src_uri):
+        page.meta["hide"] = ["toc"]  # room for tables of many columns
 
     def folder(link: re.Match[str]) -> str:
         path, text = target(link["path"], here), link["text"]
