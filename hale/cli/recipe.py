@@ -8,7 +8,6 @@ from typing import Any
 from hale.cli.output import add_table_arguments, write_rows
 from hale.runs.tables import Row
 
-
 SUMMARY = "every setting of a run before it trains, and where each value comes from"
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from hale.cli.output import add_table_arguments, write_rows
 from hale.errors import HaleError
-from hale.runs.columns import LEAST_IMPORTANT, LOW_IS_GOOD, METRICS, metric_value, telling
-from hale.runs.folders import RunFolder, find_runs, varying
+from hale.runs.columns import LEAST_IMPORTANT, LOW_IS_GOOD, METRICS, differences, metric_value
+from hale.runs.folders import RunFolder, find_runs
 from hale.runs.tables import Row
 
 SUMMARY = "a sorted table of finished runs"
@@ -43,15 +43,22 @@ def run(args: argparse.Namespace) -> None:
         raise HaleError(
             f"{top} holds no finished runs (result.json): train one, or give a folder above"
         )
-    settings = list(dict.fromkeys([*CHOICES, *telling(varying(finished))]))
+    settings = list(dict.fromkeys([*CHOICES, *differences(finished)]))
     rows = _rows(finished, settings, top)
     if args.sort not in rows[0]:
         raise HaleError(f"--sort must be one of {', '.join(rows[0])}, got {args.sort}")
     rows.sort(key=lambda row: _order(row[args.sort], args.sort))
+    drop = [name for name in _least_important(rows, settings) if name != args.sort]
+    write_rows(rows, args.format, args.out, str(top), drop)
+
+
+def _least_important(rows: Sequence[Row], settings: Sequence[str]) -> list[str]:
+    """Columns in the order in which a narrow table drops them; model, dataset and folder stay."""
     alike = [name for name in settings if len({str(row[name]) for row in rows}) == 1]
-    drop = (*LEAST_IMPORTANT[:-1], *(name for name in alike if name not in ("model", "dataset")))
-    kept = [name for name in drop if name != args.sort]
-    write_rows(rows, args.format, args.out, str(top), kept)
+    further = [name for name in reversed(settings) if name not in CHOICES]
+    order = [*LEAST_IMPORTANT[:3], *alike, *LEAST_IMPORTANT[3:-1], *further]
+    order += ["seed", "activation", "loss"]
+    return [name for name in dict.fromkeys(order) if name not in ("model", "dataset")]
 
 
 def _rows(finished: Sequence[RunFolder], settings: Sequence[str], top: Path) -> list[Row]:

@@ -1,6 +1,7 @@
 """The metrics and settings that tables and charts of runs show, and how they are ordered."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,6 +9,8 @@ if TYPE_CHECKING:
 
 CURVES = {"valid/mrr": "MRR on valid", "valid/hits@10": "Hits@10 on valid"}
 """Convergence charts: the metric of a validation, and the chart's title."""
+CURVE_UNITS = {"valid/mrr": "MRR (0 to 1)", "valid/hits@10": "share of queries"}
+"""What the y axis of a convergence chart counts."""
 RANKING = ("mrr", "hits@1", "hits@3", "hits@10", "mr", "amri")
 """Ranking metrics of a split, in the order of a table (:mod:`hale.evaluation.metrics`)."""
 METRICS = (
@@ -24,8 +27,8 @@ LEAST_IMPORTANT = (
     "valid/mrr", "test/mrr",
 )  # fmt: skip
 """Metrics in the order in which a narrow table drops them."""
-BOOKKEEPING = ("experiment", "logger", "debug")
-"""Config groups that say how a run was started or logged; a result does not depend on them."""
+BOOKKEEPING = ("experiment", "logger", "debug", "jobs", "paper_seconds")
+"""Settings of how runs were started and logged; a result does not depend on them."""
 DATASETS = {
     "family": "family", "fb15k237": "FB15k-237", "wn18rr": "WN18RR", "codex_s": "CoDEx-S",
     "codex_m": "CoDEx-M", "codex_l": "CoDEx-L",
@@ -39,9 +42,24 @@ def metric_value(run: "RunFolder", name: str) -> float | int | None:
     return int(value) if value is not None and name in COUNTS else value
 
 
-def telling(names: Iterable[str]) -> list[str]:
-    """The settings among ``names`` on which a result can depend."""
-    return [name for name in names if name not in BOOKKEEPING]
+def differences(runs: Sequence["RunFolder"]) -> list[str]:
+    """The settings in which finished runs differ and on which a result can depend.
+
+    As :func:`hale.runs.folders.varying`, but bookkeeping does not count, and the dimension counts
+    as a choice, so that values that a recipe sets for a dimension are left out.
+    """
+    from hale.runs.folders import varying
+
+    bare = []
+    for run in runs:
+        if run.record is not None:
+            choices = _telling(run.record["choices"]) | {"model.dim": run.settings.get("model.dim")}
+            bare.append(replace(run, record=run.record | {"choices": choices}))
+    return list(_telling(dict.fromkeys(varying(bare))))
+
+
+def _telling(settings: Mapping[str, str | None]) -> dict[str, str | None]:
+    return {k: v for k, v in settings.items() if k.split(".", 1)[0] not in BOOKKEEPING}
 
 
 def dataset_title(settings: Mapping[str, str]) -> str:

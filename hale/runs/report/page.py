@@ -1,6 +1,6 @@
-"""A folder of runs as one HTML file that needs nothing else: curves, a table, every detail.
+"""A folder of runs as one self-contained HTML file: curves and a ranked table per dataset.
 
-Names come from configs and folders of anywhere, so all text is escaped, and the page's policy
+Names come from configs and folders of any source, so all text is escaped, and the page's policy
 allows no script but its own.
 """
 
@@ -12,27 +12,27 @@ from pathlib import Path
 
 from hale.errors import HaleError
 from hale.graphs.names import shown
+from hale.runs.columns import CURVE_UNITS, CURVES, dataset_title, differences
 from hale.runs.files import write_atomically
-from hale.runs.folders import RunFolder, find_runs, varying
+from hale.runs.folders import RunFolder, find_runs
 from hale.runs.report.charts import Line, line_chart
-from hale.runs.report.colors import Look, choose_look
-from hale.runs.report.tables import details, label, missing, path, table, text
+from hale.runs.report.colors import Style, run_styles
+from hale.runs.report.tables import definitions, label, missing, path, sample, table, text
 
 HERE = Path(__file__).parent
-CURVES = {"valid/mrr": "MRR on valid", "valid/hits@10": "Hits@10 on valid"}
 MANY = 12
 """Curves of a chart above which they are drawn thinner."""
 
 
 def write_report(top: Path, out: Path) -> int:
-    """Write the page of all runs at or below ``top`` and return how many finished ones it shows.
+    """Write the page of all runs at or below ``top``; return the number of finished ones.
 
     Raises:
-        HaleError: no folder, or no finished run in it.
+        HaleError: there is no such folder, or no finished run in it.
     """
     runs = find_runs(top)
     if not any(run.record is not None for run in runs):
-        raise HaleError(f"{top} holds no finished run: train one, or look higher")
+        raise HaleError(f"{top} holds no finished run: train one, or give a folder above")
     page = report(runs, top)
     with write_atomically(out) as file:
         file.write(page)
@@ -44,12 +44,10 @@ def report(runs: Sequence[RunFolder], top: Path) -> str:
     finished = [run for run in runs if run.record is not None]
     monitor = finished[0].settings.get("monitor", "valid/mrr")
     finished.sort(key=lambda run: -(run.metric(monitor) or -math.inf))
-    names = varying(finished)
-    look = choose_look(finished, names, monitor)
     style, script = ((HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    title = top.resolve().name
+    title = ", ".join(sorted({dataset_title(run.settings) for run in finished})) or "Runs"
     return "\n".join([
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -58,12 +56,10 @@ def report(runs: Sequence[RunFolder], top: Path) -> str:
         f"<title>{text(title)}</title>",
         f"<style>{style}</style></head><body>",
         f"<h1>{text(title)}</h1>",
+        f'<p class="soft">Runs in {text(top.resolve().name)}</p>',
         *_facts(finished, len(runs) - len(finished), monitor),
-        *_charts(finished, names, look, top),
-        *table(finished, names, look, top, monitor),
+        *_datasets(finished, top, monitor),
         *missing([run for run in runs if run.record is None], top),
-        "<h2>Details</h2>",
-        *(part for run in finished for part in details(run, names, top)),
         f"<script>{script}</script>",
         "</body></html>\n",
     ])  # fmt: skip
@@ -71,7 +67,7 @@ def report(runs: Sequence[RunFolder], top: Path) -> str:
 
 def _facts(finished: Sequence[RunFolder], unfinished: int, monitor: str) -> Iterator[str]:
     seconds = sum(run.metric("train_seconds") or 0.0 for run in finished)
-    datasets = {run.settings.get("dataset") for run in finished}
+    datasets = {dataset_title(run.settings) for run in finished}
     best = finished[0].metric(monitor) if len(datasets) == 1 else None
     facts = {
         "finished runs": str(len(finished)),
@@ -79,59 +75,75 @@ def _facts(finished: Sequence[RunFolder], unfinished: int, monitor: str) -> Iter
         **(
             {"datasets": str(len(datasets))} if best is None else {f"best {monitor}": f"{best:.4f}"}
         ),
-        "of training in all": f"{seconds:.0f} s" if seconds < 6000 else f"{seconds / 3600:.1f} h",
+        "total training time": f"{seconds:.0f} s" if seconds < 6000 else f"{seconds / 3600:.1f} h",
     }
     yield '<ul class="facts">'
     yield from (
         f"<li><b>{text(value)}</b><span>{text(name)}</span></li>" for name, value in facts.items()
     )
     yield "</ul>"
-    common = {
-        name: finished[0].settings.get(name, "")
-        for name in ("dataset", "model", "loss", "activation", "model.dim", "seed")
-        if len({run.settings.get(name, "") for run in finished}) == 1
-    }
-    words = ", ".join(f"{name} {value}" for name, value in common.items() if value)
-    if words:
-        yield f'<p class="soft">All runs: {text(words)}</p>'
+
+
+def _datasets(finished: Sequence[RunFolder], top: Path, monitor: str) -> Iterator[str]:
+    """A section for each dataset; a colour means the same in all of them."""
+    shared = _shared(finished)
+    if shared:
+        yield "<details><summary>Settings that all runs share</summary>"
+        yield f"{definitions(dict(shared))}</details>"
+    for dataset in sorted({dataset_title(run.settings) for run in finished}):
+        runs = [run for run in finished if dataset_title(run.settings) == dataset]
+        names = differences(runs)
+        styles = run_styles(runs, names, monitor, finished)
+        on_dataset = f" on {text(dataset)}" if dataset else ""
+        yield f"<h2>Convergence{on_dataset}</h2>"
+        yield from _charts(runs, styles, names, top)
+        yield from _legend(styles)
+        number = f"{len(runs)} runs" if len(runs) > 1 else "1 run"
+        yield f"<h3>{number}{on_dataset}, by {text(monitor)}</h3>"
+        yield from table(runs, styles, names, shared, top, monitor)
 
 
 def _charts(
-    finished: Sequence[RunFolder], names: Sequence[str], look: Look, top: Path
+    runs: Sequence[RunFolder], styles: Sequence[Style], names: Sequence[str], top: Path
 ) -> Iterator[str]:
-    datasets = sorted({run.settings.get("dataset", "") for run in finished})
-    for dataset in datasets:
-        here = [i for i, run in enumerate(finished) if run.settings.get("dataset", "") == dataset]
-        yield f"<h2>Convergence{f' on {text(dataset)}' if dataset else ''}</h2>"
-        yield f'<div class="charts{" many" if len(here) > MANY else ""}">'
-        for metric, title in CURVES.items():
-            lines = [
-                Line(
-                    path(finished[i], top),
-                    shown(label(finished[i], names) or path(finished[i], top)),
-                    *look.of_run[i],
-                    points=[
-                        (row["train_seconds"], row[metric])
-                        for row in finished[i].curve
-                        if metric in row and math.isfinite(row[metric] + row["train_seconds"])
-                    ],
-                )
-                for i in here
-            ]
-            yield f"<div>{line_chart(title, 'seconds of training', lines)}</div>"
-        yield "</div>"
-        yield from _legend(look)
+    yield f'<div class="charts{" many" if len(runs) > MANY else ""}">'
+    for metric, title in CURVES.items():
+        lines = [
+            Line(
+                path(run, top),
+                shown(label(run, names) or path(run, top)),
+                style.color,
+                style.dash,
+                points=[
+                    (row["train_seconds"], row[metric])
+                    for row in run.curve
+                    if metric in row and math.isfinite(row[metric] + row["train_seconds"])
+                ],
+            )
+            for run, style in zip(runs, styles, strict=True)
+        ]
+        chart = line_chart(title, "seconds of training", CURVE_UNITS[metric], lines)
+        yield f"<div>{chart}</div>"
+    yield "</div>"
 
 
-def _legend(look: Look) -> Iterator[str]:
-    yield '<ul class="legend">'
-    for name, value, color, dash in look.legend:
-        pattern = f' stroke-dasharray="{dash}"' if dash else ""
-        sample = (
-            f'<line x1="0" x2="30" y1="5" y2="5" stroke-width="2.5" stroke="{color}"{pattern}/>'
-        )
-        yield (
-            f'<li><svg viewBox="0 0 30 10" aria-hidden="true">{sample}</svg>'
-            f'<span class="name">{text(name)}</span> {text(value)}</li>'
-        )
-    yield "</ul>"
+def _legend(styles: Sequence[Style]) -> Iterator[str]:
+    """The entries of the styles that a chart shows, each once; a list for each setting."""
+    entries = dict.fromkeys(entry for style in styles for entry in style.entries)
+    for name in dict.fromkeys(entry.name for entry in entries):
+        yield f'<ul class="legend"><li class="soft">{text(name)}:</li>'
+        for entry in entries:
+            if entry.name == name:
+                yield f"<li>{sample(entry.color, entry.dash)}{text(entry.value)}</li>"
+        yield "</ul>"
+
+
+def _shared(runs: Sequence[RunFolder]) -> dict[str, str]:
+    """The settings that all of several runs have."""
+    if len(runs) < 2:
+        return {}
+    return {
+        name: value
+        for name, value in runs[0].settings.items()
+        if all(run.settings.get(name) == value for run in runs)
+    }

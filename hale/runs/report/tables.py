@@ -1,21 +1,22 @@
-"""The parts of a report that are text: the table of runs, those without a result, all details."""
+"""The text of a report: a table per dataset, the settings of each run, and unfinished runs."""
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hale.graphs.names import shown
+from hale.runs.columns import LOW_IS_GOOD, METRICS, metric_value
 from hale.runs.folders import RunFolder
-from hale.runs.report.colors import Look
+from hale.runs.report.charts import dash_attribute
+from hale.runs.report.colors import Style
 
-COLUMNS = (
-    "valid/mrr", "test/mrr", "test/hits@1", "test/hits@3", "test/hits@10", "train_seconds",
-    "steps", "parameters",
-)  # fmt: skip
-LOW_IS_GOOD = ("train_seconds", "steps", "parameters")
-DETAILS = ("hardware", "versions", "commit", "date", "seed", "dataset_fingerprint")
+PROVENANCE = ("hardware", "versions", "commit", "date", "dataset_fingerprint")
 LONGEST = 2000
 """Characters of a text that are shown."""
+SEPARATOR = re.compile(r"(?<=[/_,])")
+BREAKABLE = "<wbr>"
+"""Lets a browser fold a path after a separator."""
 
 
 def text(value: object) -> str:
@@ -24,44 +25,60 @@ def text(value: object) -> str:
 
 
 def label(run: RunFolder, names: Sequence[str]) -> str:
-    """What tells a run apart, in words."""
+    """The settings in which a run differs from the others, in words."""
     return ", ".join(f"{name} {run.settings.get(name, '')}" for name in names)
 
 
 def path(run: RunFolder, top: Path) -> str:
-    """Where a run lies below ``top``, fit to be shown."""
+    """The path of a run below ``top``, for display."""
     return shown(str(run.path.relative_to(top)), LONGEST)
 
 
+def sample(color: str, dash: Sequence[int]) -> str:
+    """A short line in the style of a run."""
+    return (
+        '<svg class="sample" viewBox="0 0 36 10" aria-hidden="true">'
+        f'<line x1="0" x2="36" y1="5" y2="5" stroke="{color}"{dash_attribute(dash)}/></svg>'
+    )
+
+
 def table(
-    finished: Sequence[RunFolder], names: Sequence[str], look: Look, top: Path, monitor: str
+    runs: Sequence[RunFolder],
+    styles: Sequence[Style],
+    names: Sequence[str],
+    shared: dict[str, str],
+    top: Path,
+    monitor: str,
 ) -> Iterator[str]:
-    """The finished runs by what varies, and their metrics; the best of each dataset marked."""
-    metrics = [name for name in dict.fromkeys((monitor, *COLUMNS)) if any(
-        run.metric(name) is not None for run in finished
+    """The finished runs of one dataset: settings that vary, metrics, the best value of each bold.
+
+    Args:
+        runs: best first.
+        styles: of each run on the charts.
+        names: settings that vary.
+        shared: settings that all runs of the page have; the others are folded below each run.
+        top: the folder of the page.
+        monitor: the metric that ranks runs.
+    """
+    metrics = [name for name in dict.fromkeys((monitor, *METRICS)) if any(
+        run.metric(name) is not None for run in runs
     )]  # fmt: skip
-    best: dict[tuple[str, str], float] = {}
-    for run in finished:
-        for name in metrics:
-            value, at = run.metric(name), (run.settings.get("dataset", ""), name)
-            if value is not None and name not in LOW_IS_GOOD:
-                best[at] = max(value, best.get(at, value))
-    yield '<h2>Runs</h2><div class="scroll"><table><thead><tr>'
+    best = {name: _best(runs, name) for name in metrics}
+    yield '<p class="hint">More columns to the right: scroll the table &rarr;</p>'
+    yield '<div class="scroll" tabindex="0"><table><thead><tr>'
     for name in ("run", *names):
         yield f'<th scope="col"><button>{text(name)}</button></th>'
     for name in metrics:
         order = ' aria-sort="descending"' if name == monitor else ""
         yield f'<th scope="col" class="number"{order}><button>{text(name)}</button></th>'
     yield "</tr></thead><tbody>"
-    for run, (color, _) in zip(finished, look.of_run, strict=True):
+    for run, style in zip(runs, styles, strict=True):
         where = text(path(run, top))
-        yield (
-            f'<tr data-run="{where}"><td class="long" title="{where}">'
-            f'<span class="swatch" style="background:{color}"></span>{where}</td>'
-        )
+        yield f'<tr data-run="{where}"><td class="long"><details><summary>'
+        yield f"{sample(style.color, style.dash)} {SEPARATOR.sub(BREAKABLE, where)}</summary>"
+        yield f"{_details(run, shared)}</details></td>"
         yield "".join(_setting(run.settings.get(name, "")) for name in names)
-        dataset = run.settings.get("dataset", "")
-        yield "".join(_cell(name, run.metric(name), best.get((dataset, name))) for name in metrics)
+        yield "".join(_cell(name, metric_value(run, name), best[name]) for name in metrics)
         yield "</tr>"
     yield "</tbody></table></div>"
 
@@ -72,33 +89,41 @@ def missing(runs: Sequence[RunFolder], top: Path) -> Iterator[str]:
         return
     yield "<h2>Without a result</h2>"
     for run in runs:
-        why = text(run.error or "cut short")
+        why = text(run.error or "interrupted")
         yield f'<p>{text(path(run, top))}: {why} <span class="soft">'
         yield f"{' '.join(map(text, run.overrides))}</span></p>"
 
 
-def details(run: RunFolder, names: Sequence[str], top: Path) -> Iterator[str]:
-    """All settings of a finished run and where it was made, folded."""
+def definitions(values: dict[str, object]) -> str:
+    """Names and values as a list."""
+    rows = (f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in values.items())
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _details(run: RunFolder, shared: dict[str, str]) -> str:
+    """What is particular to a run: its overrides, settings, hardware and versions."""
     record = run.record or {}
-    told_apart = f'<span class="soft">{text(label(run, names))}</span>'
-    yield f"<details><summary>{text(path(run, top))} {told_apart}</summary><dl>"
-    rows = {name: record[name] for name in DETAILS if name in record}
-    flat = {
-        f"{name} {key}" if key else name: value
-        for name, part in rows.items()
-        for key, value in (part.items() if isinstance(part, dict) else [("", part)])
+    provenance = {
+        f"{name} {key}".rstrip(): value
+        for name in PROVENANCE
+        if name in record
+        for key, value in (
+            record[name].items() if isinstance(record[name], dict) else [("", record[name])]
+        )
     }
-    yield from (
-        f"<dt>{text(name)}</dt><dd>{text(value)}</dd>"
-        for name, value in {"overrides": " ".join(run.overrides), **run.settings, **flat}.items()
-    )
-    yield "</dl></details>"
+    own = {name: value for name, value in run.settings.items() if name not in shared}
+    return definitions({"overrides": " ".join(run.overrides), **own, **provenance})
+
+
+def _best(runs: Sequence[RunFolder], name: str) -> float | None:
+    values = [value for run in runs if (value := run.metric(name)) is not None]
+    return max(values, default=None) if name not in LOW_IS_GOOD and len(runs) > 1 else None
 
 
 def _number(name: str, value: float) -> str:
     if "/" in name:
         return f"{value:.4f}"
-    return f"{value:,.1f}" if name == "train_seconds" else f"{value:,.10g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def _setting(value: str) -> str:
