@@ -1,15 +1,15 @@
-r"""hale: a strong knowledge graph embedding on one small device, in minutes.
+r"""hale: strong knowledge graph embeddings on one small device, in minutes.
 
-The data's way through the package::
+From data to results::
 
     train.txt -> KnowledgeGraph -> queries (entity, relation) -> query vector
               -> distance to entities -> activation -> score -> loss
                                                          \-> ranks -> result.json -> tables
 
-Every triple (head, relation, tail) is two queries, ``(head, relation) -> tail`` and
-``(tail, relation + R) -> head``; there is only ``(entity, relation) -> entity`` anywhere.
+Every triple (head, relation, tail) becomes two queries, ``(head, relation) -> tail`` and
+``(tail, relation + R) -> head``, so the whole package predicts ``(entity, relation) -> entity``.
 
-Shapes are part of names (``query_BD``, ``score_BE``):
+The names of tensors end in their shapes (``query_BD``, ``score_BE``):
 
     B  queries in a batch              N  queries sampled for the uniformity term
     E  all entities                    R  relations of the graph (2R with the reciprocal ones)
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import :func:`hale.runs.trained.load`, and PyTorch with it, on first use."""
+    """Import :func:`hale.runs.trained.load`, and with it PyTorch, on first use."""
     if name == "load":
         from hale.runs.trained import load
 

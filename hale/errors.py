@@ -1,10 +1,10 @@
-"""Errors that the user can fix: one clear line each, shown without a traceback."""
+"""User-fixable errors, each one line shown without a traceback, and checks of arguments."""
 
 import math
 
 
 class HaleError(ValueError):
-    """Something the user can fix; the message says what, where and how."""
+    """An error that the user can fix; the message says what is wrong, where, and how to fix it."""
 
 
 class ArgumentError(HaleError):
@@ -16,7 +16,7 @@ class DivergedError(HaleError):
 
 
 class DatasetError(HaleError):
-    """A dataset that cannot be used; the message says what, where and how to fix it."""
+    """A dataset that cannot be used."""
 
 
 def require(

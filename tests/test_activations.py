@@ -92,7 +92,7 @@ def test_finite_at_extremes(activation, dtype) -> None:
 
 
 @every
-def test_what_they_say_of_negative_distances_is_true(activation) -> None:
+def test_nonnegative_and_positive_are_true_of_the_values(activation) -> None:
     x = torch.linspace(-5, 0, 50, dtype=torch.float64)
     if activation.positive:
         assert (activation(x) > 0).all()
@@ -139,6 +139,6 @@ def test_halin_needs_room_above_two() -> None:
         Halin(gamma=1.5)
 
 
-def test_they_are_values() -> None:
+def test_activations_compare_and_print_by_value() -> None:
     assert Hanon(3, 10) == Hanon(3, 10) != Hanon(3, 5)
     assert repr(Halin()) == "Halin(beta=10.0, gamma=10.0)"

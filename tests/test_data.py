@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from hale.data.loaders import QueryDataModule, RankingLoader, TrainLoader
 from hale.data.queries import QueryBatch, QueryIndex
-from hale.errors import HaleError
+from hale.errors import ArgumentError, HaleError
 from hale.graphs.kg import reciprocal
 
 Rows = list[tuple[int, int, int]]
@@ -86,7 +86,7 @@ def test_answers_are_of_train_in_training_and_of_all_splits_in_ranking(graph, da
             assert batch.is_answer(batch.target_B[:, None]).all()
 
 
-def test_ranking_asks_both_directions_in_order(graph, data):
+def test_ranking_queries_are_both_directions_in_order(graph, data):
     for loader, triple_T3 in (
         (data.val_dataloader(), graph.valid),
         (data.test_dataloader(), graph.test),
@@ -101,7 +101,7 @@ def test_ranking_asks_both_directions_in_order(graph, data):
             next(iter(loader)).negatives(1)
 
 
-def test_data_module_tells_the_sizes_of_queries(graph, data):
+def test_data_module_has_the_sizes_of_queries(graph, data):
     assert (data.num_entities, data.num_relations) == (60, 6)
     assert data.graph is graph
     batch = next(iter(data.train_dataloader()))
@@ -114,13 +114,17 @@ def test_data_module_tells_the_sizes_of_queries(graph, data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"ranking_batch_size": -1}, "ranking_batch_size must be at least 1, got -1"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number of at least 1, got 1.5"),
+        (
+            {"ranking_batch_size": -1},
+            "ranking_batch_size must be a whole number of at least 1, got -1",
+        ),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
     ],
 )
-def test_settings_without_meaning(graph, change, message):
-    with pytest.raises(HaleError, match=message):
+def test_arguments_out_of_range(graph, change, message):
+    with pytest.raises(ArgumentError, match=f"^{message}$"):
         QueryDataModule(graph, **({"batch_size": 1, "seed": 0} | change))
 
 
@@ -138,8 +142,8 @@ def test_processes_share_every_batch(size, batch_size, world_size):
     for whole, *parts in zip(alone, *shards, strict=False):
         assert all(len(part) > 0 for part in parts)
         assert sorted(whole) == sorted(row for part in parts for row in rows(part))
-    left_out = sum(map(len, alone[len(shards[0]) :]))
-    assert left_out < world_size
+    dropped = sum(map(len, alone[len(shards[0]) :]))
+    assert dropped < world_size
     if world_size > 1 and len(shards[0][0]) == len(shards[1][0]):
         assert not torch.equal(shards[0][0].negatives(9), shards[1][0].negatives(9))
 
@@ -171,7 +175,7 @@ def test_state_resumes_at_any_batch(data, stop):
     assert rest[: 24 - stop] == whole[stop:]
 
 
-def test_abandoned_iteration_is_gone_on_with(data):
+def test_an_abandoned_iteration_is_continued(data):
     whole = epoch(data.train_dataloader())
     loader = data.train_dataloader()
     first = rows(next(iter(loader)))

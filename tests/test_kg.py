@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.errors import DatasetError, HaleError
+from hale.errors import ArgumentError, DatasetError, HaleError
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.reading import read_triples
 from hale.graphs.triple_file import MAX_LINE_BYTES
@@ -52,10 +52,14 @@ def test_bom_crlf_tsv_and_unicode_change_nothing(folder):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("train", b"a\tr\tb\na\tr\n", "train.txt:2: got 2 tab-separated fields, want 3"),
-        ("train", b"a\tr\tb\tc\n", "train.txt:1: got 4 tab-separated fields"),
-        ("valid", b"a knows b\n", "valid.txt:1: got 1 tab-separated fields"),
-        ("valid", b"a\tknows\tb\n\n", "valid.txt:2: got 1 tab-separated fields"),
+        ("train", b"a\tr\tb\na\tr\n", "train.txt:2: got 2 tab-separated fields instead of 3"),
+        ("train", b"a\tr\tb\tc\n", "train.txt:1: got 4 tab-separated fields instead of 3: head, "
+         "relation and tail must be separated by tabs"),
+        ("valid", b"a knows b\n", "valid.txt:1: got 1 tab-separated field instead of 3: head, "
+         "relation and tail must be separated by tabs, not by spaces"),
+        ("valid", b"a b,knows,c\n", "must be separated by tabs, not by commas"),
+        ("valid", b"a b;knows;c\n", "must be separated by tabs, not by semicolons"),
+        ("valid", b"a\tknows\tb\n\n", "valid.txt:2: empty line: remove it"),
         ("test", b"a\t\tb\n", "test.txt:1: empty field"),
         ("test", b"a\tknows\t \n", "test.txt:1: empty field"),
         ("train", b"", "train.txt has no triples"),
@@ -68,7 +72,7 @@ def test_bom_crlf_tsv_and_unicode_change_nothing(folder):
         ("test", b"a\thates\tb\n", "test.txt:1: relation 'hates' does not occur in train"),
     ],
 )  # fmt: skip
-def test_what_is_no_triple_is_named_with_its_line(folder, file, content, message):
+def test_a_malformed_line_is_reported_with_its_number(folder, file, content, message):
     (folder / f"{file}.txt").write_bytes(content)
     with pytest.raises(DatasetError) as error:
         KnowledgeGraph.read(folder)
@@ -117,7 +121,7 @@ def test_unseen_names_are_kept_or_dropped(folder, caplog):
     (folder / "test.txt").write_text("a\tknows\tdan\n")
     with pytest.raises(DatasetError, match=r"test\.txt has no triples left"):
         KnowledgeGraph.read(folder, unseen="drop")
-    with pytest.raises(DatasetError, match="unseen must be error, keep or drop, got 'ignore'"):
+    with pytest.raises(ArgumentError, match="unseen must be error, keep or drop, got 'ignore'"):
         KnowledgeGraph.read(folder, unseen="ignore")
 
 
@@ -140,7 +144,7 @@ def test_triples_of_known_names(folder):
         read_triples(folder / "test.txt", ("a", "b"), graph.relations)
 
 
-def test_a_graph_refuses_what_has_no_meaning(folder):
+def test_a_graph_refuses_inconsistent_parts(folder):
     graph = KnowledgeGraph.read(folder)
     parts = {
         field: getattr(graph, field) for field in ("name", "entities", "relations", *graph.splits)
@@ -150,8 +154,8 @@ def test_a_graph_refuses_what_has_no_meaning(folder):
         ({"valid": torch.zeros(0, 3, dtype=torch.int64)}, "valid has no triples"),
         ({"valid": torch.zeros(4, 3)}, "valid must be int64"),
         ({"valid": torch.zeros(4, 2, dtype=torch.int64)}, r"got torch.int64 of shape \(4, 2\)"),
-        ({"test": torch.tensor([[0, 2, 0]])}, "test holds an id that has no name"),
-        ({"test": torch.tensor([[0, 0, -1]])}, "test holds an id that has no name"),
+        ({"test": torch.tensor([[0, 2, 0]])}, "test contains an id without a name"),
+        ({"test": torch.tensor([[0, 0, -1]])}, "test contains an id without a name"),
     ):
         with pytest.raises(DatasetError, match=message):
             KnowledgeGraph(**(parts | change))

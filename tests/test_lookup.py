@@ -1,4 +1,4 @@
-"""Rows of a table: values and gradients of PyTorch's embedding, on the way that is faster."""
+"""Rows of a table: values and gradients of PyTorch's embedding, and sharing of gradients."""
 
 from itertools import permutations
 
@@ -39,7 +39,7 @@ def test_gradient_sums_repeated_rows_the_same_way_each_time():
 
 
 @pytest.mark.parametrize("outside", [-1, 6])
-def test_refuses_an_id_that_is_no_row(outside):
+def test_refuses_an_id_out_of_range(outside):
     with pytest.raises(IndexError):
         lookup(torch.zeros(6, 4), torch.tensor([0, outside]))
 
@@ -99,6 +99,34 @@ def test_a_table_without_a_gradient_is_read_as_it_is():
 
 
 @pytest.mark.parametrize("outside", [-1, 6])
-def test_a_table_refuses_an_id_that_is_no_row(outside):
+def test_a_table_refuses_an_id_out_of_range(outside):
     with pytest.raises(IndexError):
         Table(torch.zeros(6, 4, requires_grad=True)).lookup(torch.tensor([0, outside]))
+
+
+@pytest.mark.parametrize("read", [Table.whole, lambda table: table.tensor])
+@pytest.mark.parametrize(
+    "reduce", [torch.sum, torch.mean, lambda x: x.T.sum(), lambda x: x[2:].sum()]
+)
+def test_a_loss_may_reduce_the_table_beside_reads_of_its_rows(read, reduce):
+    """The gradient of a sum is an expanded tensor, to which rows cannot be added in place."""
+    index = torch.tensor([1, 4, 1])
+    mine_RX, plain_RX = (torch.rand(6, 4, generator=torch.Generator().manual_seed(0)) for _ in "ab")
+    for table_RX in (mine_RX, plain_RX):
+        table_RX.requires_grad_()
+    table = Table(mine_RX)
+    rows = table.lookup(index).square().sum() + table.lookup(index[:1]).sum()
+    (rows + reduce(read(table))).backward()
+    plain = plain_RX[index].square().sum() + plain_RX[index[:1]].sum()
+    (plain + reduce(plain_RX)).backward()
+    torch.testing.assert_close(mine_RX.grad, plain_RX.grad)
+
+
+def test_a_loss_may_share_the_gradient_of_the_plain_table():
+    """A sum of two tensors passes one gradient on to both: it must not be changed in place."""
+    mine_RX, other_RX = (torch.zeros(6, 4, requires_grad=True) for _ in range(2))
+    table = Table(mine_RX)
+    rows = table.lookup(torch.tensor([1, 1])).sum()
+    (rows + (table.tensor + other_RX).exp().sum()).backward()
+    assert other_RX.grad.eq(1).all()
+    assert mine_RX.grad[:, 0].tolist() == [1, 3, 1, 1, 1, 1]

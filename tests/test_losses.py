@@ -220,7 +220,7 @@ def test_contrastive_over_all_negatives_is_cross_entropy_with_a_temperature() ->
 
 
 @pytest.mark.parametrize("make", [SamNeg, AdvNeg, Contrastive])
-def test_known_answers_are_no_negatives_when_filtered(make) -> None:
+def test_known_answers_are_excluded_from_filtered_negatives(make) -> None:
     class Answers(FixedBatch):
         def negatives(self, count: int) -> Tensor:
             return torch.tensor([[0, 2, 2, 0], [1, 1, 1, 1]])
@@ -242,7 +242,7 @@ def test_hard_negatives_weigh_more_in_adv_neg() -> None:
     assert share[2] > 2 * share[1]  # entity 1 was drawn twice and scores lower
 
 
-def test_only_the_sampled_queries_feel_uniformity() -> None:
+def test_uniformity_has_a_gradient_for_the_sampled_queries_only() -> None:
     score_BE = torch.tensor(SCORES).requires_grad_()
     QuerySampling(alpha=0.5)(matrix(score_BE), fixed_batch())["uniformity"].backward()
     assert (score_BE.grad[0] > 0).all()
@@ -265,7 +265,7 @@ def test_non_neg_keeps_entities_off_the_centre() -> None:
     torch.testing.assert_close(radius_E, torch.full((5,), 2.0), rtol=0.05, atol=0)
 
 
-def test_what_they_need_of_distances() -> None:
+def test_which_losses_require_nonnegative_distances() -> None:
     needs = {name: loss.nonnegative for name, loss in EVERY.items()}
     assert {name for name, need in needs.items() if need} == {"hale", "hale masked", "non_neg"}
 

@@ -96,8 +96,8 @@ def test_the_adjusted_index_of_a_random_scorer_is_near_zero():
         query_BD, torch.ones(4000), Table(entity_ED), SquaredEuclidean(), Identity()
     )
     target_B = torch.randint(300, (4000,), generator=generator)
-    rival_B = torch.randint(300, (4000,), generator=generator)
-    known = Known.of_pairs(torch.arange(4000), rival_B, 4000)
+    other_B = torch.randint(300, (4000,), generator=generator)
+    known = Known.of_pairs(torch.arange(4000), other_B, 4000)
     metrics = RankingMetrics(2)
     metrics.update(filtered_ranks(scores, target_B, known), torch.arange(4000) % 2)
     assert abs(float(metrics.compute()["amri"])) < 4 / math.sqrt(3 * 4000)
@@ -140,7 +140,7 @@ def test_a_better_rank_makes_no_metric_worse(queries, data):
     assert all(after[f"hits@{k}"] >= before[f"hits@{k}"] for k in (1, 3, 10))
 
 
-def test_no_ranks_have_no_metrics():
+def test_metrics_without_ranks_are_refused():
     metrics = metrics_of(make_ranks([1]), [0])
     metrics.reset()
     with (
@@ -198,13 +198,13 @@ def test_popularity_ranks_by_training_counts():
     for h, r, t in triples["test"]:
         for target, side in ((t, 2), (h, 0)):
             count = Counter(x[side] for x in triples["train"] if x[1] == r)
-            rivals = [
+            candidates = [
                 e
                 for e in range(8)
                 if e != target and ((h, r, e) if side == 2 else (e, r, t)) not in known
             ]
-            better = sum(count[e] > count[target] for e in rivals)
-            tied = sum(count[e] == count[target] for e in rivals)
+            better = sum(count[e] > count[target] for e in candidates)
+            tied = sum(count[e] == count[target] for e in candidates)
             reciprocal.append(1 / (1 + better + tied / 2))
     found = popularity_metrics(graph)
     assert found["mrr"] == pytest.approx(sum(reciprocal) / len(reciprocal), rel=1e-6)

@@ -1,8 +1,9 @@
-"""Data of one's own: compressed files, N-Triples, single files that are split, statistics."""
+"""Your own data: compressed files, N-Triples, single files that are split, statistics."""
 
 import gzip
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.errors import DatasetError
+from hale.errors import ArgumentError, DatasetError
 from hale.graphs.family import family
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.splitting import split
@@ -46,12 +47,12 @@ def test_compressed_splits_are_the_same_graph(tmp_path, plain):
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
-def test_an_interrupted_download_is_one_line(tmp_path, share):
+def test_a_truncated_or_damaged_file_gives_a_one_line_error(tmp_path, share):
     text = "".join(f"a{i * i % 997}\tr\tb{i * 7 % 1009}\n" for i in range(5000)).encode()
     packed = gzip.compress(text)
     file = tmp_path / "graph.tsv.gz"
     file.write_bytes(packed[: int(share * len(packed))])
-    with pytest.raises(DatasetError, match=r"is damaged or cut off|has no triples") as error:
+    with pytest.raises(DatasetError, match=r"is damaged or truncated|has no triples") as error:
         KnowledgeGraph.read(file)
     assert "\n" not in str(error.value)
     damaged = bytearray(packed)
@@ -60,11 +61,11 @@ def test_an_interrupted_download_is_one_line(tmp_path, share):
     with pytest.raises(DatasetError):
         KnowledgeGraph.read(file)
     file.write_bytes(text)
-    with pytest.raises(DatasetError, match="is damaged or cut off"):
+    with pytest.raises(DatasetError, match="is damaged or truncated"):
         KnowledgeGraph.read(file)
 
 
-def test_zstd_is_read_or_asked_for(tmp_path):
+def test_zstd_is_read_or_its_package_is_named(tmp_path):
     file = tmp_path / "graph.tsv.zst"
     if not _has("backports") or not _has("backports.zstd"):
         file.write_bytes(b"")
@@ -80,7 +81,7 @@ def test_zstd_is_read_or_asked_for(tmp_path):
     whole = file.read_bytes()
     for broken in (whole[:-4], b"text", whole[:6] + b"\xff" * 8):
         file.write_bytes(broken)
-        with pytest.raises(DatasetError, match="is damaged or cut off"):
+        with pytest.raises(DatasetError, match="is damaged or truncated"):
             list(numbered_triples(file))
 
 
@@ -88,7 +89,7 @@ def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def test_a_bomb_fills_no_memory(tmp_path):
+def test_a_compressed_bomb_does_not_fill_the_memory(tmp_path):
     """A gigabyte of one line in a megabyte of gzip."""
     file = tmp_path / "bomb.tsv.gz"
     block = gzip.compress(b"\t" * 50_000_000)
@@ -109,7 +110,7 @@ def test_a_bomb_fills_no_memory(tmp_path):
     assert int(kilobytes) < 30_000
 
 
-def test_n_triples_are_named_as_they_stand(tmp_path):
+def test_n_triples_terms_are_taken_verbatim(tmp_path):
     lines = [
         "# a comment",
         "",
@@ -134,9 +135,9 @@ def test_n_triples_are_named_as_they_stand(tmp_path):
     ["<a> <b> <c>", "a b c .", '"x" <b> <c> .', "<a> _:b <c> .", "<a> <b> <c> . <d>",
      '<a> <b> "x .', "<a> <b c> <d> .", "<a>\t<b>\t<c>", '<a> <b> "' + '\\"' * 30_000 + " ."],
 )  # fmt: skip
-def test_what_is_no_n_triple_is_named_with_its_line(tmp_path, line):
+def test_a_malformed_n_triples_line_is_reported_with_its_number(tmp_path, line):
     (tmp_path / "graph.nt").write_text(f"<a> <b> <c> .\n{line}\n")
-    with pytest.raises(DatasetError, match=r"graph.nt:2: no N-Triples statement"):
+    with pytest.raises(DatasetError, match=r"graph.nt:2: not an N-Triples statement"):
         KnowledgeGraph.read(tmp_path / "graph.nt")
 
 
@@ -173,7 +174,7 @@ def test_one_file_is_split_by_its_seed(tmp_path):
     held_out=st.floats(0.01, 0.2),
     seed=st.integers(0, 2**40),
 )
-def test_a_drawn_split_leaves_nothing_unseen(triples, held_out, seed):
+def test_valid_and_test_of_a_drawn_split_have_no_unseen_names(triples, held_out, seed):
     triple_T3 = torch.tensor(sorted(triples))
     size = int(np.ceil(held_out * len(triples)))
     if 2 * size > len(triples) - 14:  # 10 entities and 4 relations may need a triple each
@@ -190,7 +191,7 @@ def test_a_drawn_split_leaves_nothing_unseen(triples, held_out, seed):
         assert relation in relations
 
 
-def test_the_split_is_the_same_everywhere():
+def test_the_split_is_the_same_on_every_platform():
     triple_T3 = torch.tensor([(i, 0, (i + k) % 12) for i in range(12) for k in (1, 2, 3)])
     _, valid, test = split(triple_T3, 0.1, seed=3)
     assert valid.tolist() == [[0, 0, 2], [6, 0, 8], [7, 0, 10], [10, 0, 11]]
@@ -200,28 +201,50 @@ def test_the_split_is_the_same_everywhere():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"held_out": 0}, "dataset.held_out must be between 0 and 0.5, got 0"),
-        ({"held_out": 0.5}, "dataset.held_out must be between 0 and 0.5, got 0.5"),
-        ({"held_out": float("nan")}, "dataset.held_out must be between"),
-        ({"seed": -1}, "dataset.seed must be at least 0, got -1"),
-        ({}, "only 0 of 2 triples can be held out without leaving an entity unseen"),
+        ({"held_out": 0}, "held_out must be a finite number above 0 and below 0.5, got 0"),
+        ({"held_out": 0.5}, "held_out must be a finite number above 0 and below 0.5, got 0.5"),
+        ({"held_out": float("nan")}, "held_out must be a finite number above 0 and below 0.5"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": 1.5}, "seed must be a whole number of at least 0, got 1.5"),
     ],
 )
-def test_what_cannot_be_split(tmp_path, arguments, message):
+def test_arguments_of_a_split_out_of_range(tmp_path, arguments, message):
     (tmp_path / "graph.tsv").write_text(TRAIN)
-    with pytest.raises(DatasetError) as error:
+    with pytest.raises(ArgumentError) as error:
         KnowledgeGraph.read(tmp_path / "graph.tsv", **arguments)
-    assert message in str(error.value)
+    assert str(error.value).startswith(message)
 
 
-def test_a_file_of_a_split_or_of_no_known_kind(tmp_path):
+def test_too_few_triples_to_hold_out(tmp_path):
+    (tmp_path / "graph.tsv").write_text(TRAIN)
+    message = "only 0 of 2 triples can be held out without leaving an entity or relation unseen"
+    with pytest.raises(DatasetError, match=message):
+        KnowledgeGraph.read(tmp_path / "graph.tsv")
+
+
+def test_one_of_three_splits_or_an_unknown_format(tmp_path):
     for name in ("train.txt", "test.nt.gz"):
         (tmp_path / name).write_text(TRAIN)
-        with pytest.raises(DatasetError, match="is not a folder: give the one that holds train"):
+        with pytest.raises(DatasetError, match="is not a folder: give the folder with train"):
             KnowledgeGraph.read(tmp_path / name)
     (tmp_path / "graph.csv").write_text(TRAIN)
-    with pytest.raises(DatasetError, match=r"graph\.csv is none of \.txt, \.txt\.gz"):
+    with pytest.raises(
+        DatasetError, match=r"graph\.csv has an unknown format: .*separated by tabs"
+    ):
         KnowledgeGraph.read(tmp_path / "graph.csv")
+
+
+def test_the_conversion_that_an_unknown_format_suggests_is_read(tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    monkeypatch.chdir(tmp_path)
+    rows = [f"city {i},north of,city {i + 1}" for i in range(40)]
+    Path("cities.csv").write_text("\n".join(["head,relation,tail", *rows, *rows[::-1]]))
+    with pytest.raises(DatasetError) as error:
+        KnowledgeGraph.read("cities.csv")
+    advice = re.search(r"pandas\.read_csv\(\.\.\.\)(\.to_csv\(.*\))$", str(error.value))
+    eval("frame" + advice[1], {"frame": pandas.read_csv("cities.csv")})
+    graph = KnowledgeGraph.read("graph.tsv", held_out=0.01)
+    assert (graph.num_entities, graph.relations) == (41, ("north of",))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -279,8 +302,8 @@ def test_statistics_are_the_definitions(train, test):
 
 
 @pytest.mark.data
-def test_wn18rr_gives_a_third_away():
-    """Its symmetric relations: a fact known since the dataset was made from WN18."""
+def test_a_third_of_wn18rr_test_is_in_train_reversed():
+    """Symmetric relations, known since the dataset was derived from WN18."""
     graph = KnowledgeGraph.read(Path(os.environ["HALE_DATA_DIR"]) / "wn18rr", unseen="keep")
     symmetric = {graph.relations[p.first] for p in pairings(graph)}
     assert {"_derivationally_related_form", "_similar_to", "_verb_group"} == symmetric

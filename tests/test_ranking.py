@@ -138,7 +138,7 @@ def test_known_answers_cannot_outrank_a_target_that_is_very_far():
     assert ranks.candidates_B.tolist() == [2]
 
 
-def test_a_target_with_no_rival_left_ranks_first():
+def test_a_target_whose_other_candidates_are_all_excluded_ranks_first():
     scores = score_matrix(torch.zeros(1, 1), torch.tensor([[0.0], [1.0], [2.0]]))
     known = Known.of_pairs(torch.zeros(3, dtype=torch.long), torch.arange(3), 1)
     ranks = filtered_ranks(scores, torch.tensor([2]), known)
@@ -205,7 +205,7 @@ def test_bfloat16_embeddings_are_counted_exactly():
     assert ranks.realistic_B.tolist() == [1001]
 
 
-def test_no_queries_have_no_ranks():
+def test_an_empty_batch_has_no_ranks():
     scores = score_matrix(torch.zeros(0, 2), torch.zeros(5, 2))
     assert len(filtered_ranks(scores, torch.empty(0, dtype=torch.long), NOTHING)) == 0
 

@@ -1,0 +1,1 @@
+"""Training and ranking queries: the index of their known answers, and batches of them."""

@@ -1,7 +1,7 @@
-"""Batches of queries for training and ranking, sliced from tensors that live on the device.
+"""Batches of queries for training and ranking, sliced from tensors on the device.
 
-There are no workers and no collation: an epoch gathers its shuffled queries once, and a batch is a
-slice of them.
+There are no worker processes and no collation: an epoch shuffles its queries once, and a batch is
+a slice of them.
 """
 
 from collections.abc import Iterator
@@ -12,26 +12,26 @@ import torch
 from torch import Tensor
 
 from hale.data.queries import QueryBatch, QueryIndex
-from hale.errors import HaleError
+from hale.errors import HaleError, require_whole
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 
 
 class TrainLoader:
-    """Yields every training query once an epoch, in an order drawn from (seed, epoch).
+    """Yields every training query once per epoch, in an order drawn from (seed, epoch).
 
-    Neither the order nor a batch's negatives depend on anything drawn before, so the state is the
-    current epoch and the number of its batches that were yielded: a run that resumes from it sees
-    what the interrupted run would have seen.
+    Neither the order nor the negatives of a batch depend on earlier draws, so the state is the
+    current epoch and the number of its batches yielded so far: a resumed run sees the batches that
+    the interrupted run would have seen.
 
-    Under several processes each takes its own rows of every batch; ``batch_size`` counts the rows
-    of all of them. A last batch with fewer rows than processes is left out.
+    With several processes each takes its own rows of every batch; ``batch_size`` counts the rows
+    of all processes. A last batch with fewer rows than processes is dropped.
 
     Args:
         query_T3: queries (entity, relation) and their answers, on the device.
         answers: index of all training answers, on the same device.
         batch_size: queries per batch.
-        seed: of the order and of negatives.
-        rank: which process this is.
+        seed: of the order and of the negatives.
+        rank: index of this process.
         world_size: number of processes.
     """
 
@@ -60,10 +60,10 @@ class TrainLoader:
         return self._batches
 
     def __iter__(self) -> Iterator[QueryBatch]:
-        """Go through the epoch from where the last iteration left it, or else through the next.
+        """Continue the current epoch where the last iteration stopped, or start the next one.
 
-        Lightning may abandon an iteration and ask for another, as it does in the first epoch after
-        some checkpoints; no batch is skipped or repeated by that.
+        Lightning may abandon an iteration and start another, as it does in the first epoch after
+        some checkpoints; no batch is skipped or repeated.
         """
         if self._yielded == self._batches:
             self._epoch += 1
@@ -88,7 +88,7 @@ class TrainLoader:
         """Continue from ``state`` at the next iteration.
 
         Raises:
-            HaleError: the state belongs to other data or another batch size.
+            HaleError: the state is that of another dataset or batch size.
         """
         if state["batches"] != self._batches:
             raise HaleError(
@@ -103,15 +103,15 @@ class TrainLoader:
 
 
 class RankingLoader:
-    """Yields queries in their order, with the index of the answers that ranking filters out.
+    """Yields queries in their order, with the index of the answers that filtered ranks exclude.
 
-    Under several processes each takes every ``world_size``-th query.
+    With several processes each takes every ``world_size``-th query.
 
     Args:
         query_T3: queries (entity, relation) and the answers to rank, on the device.
-        answers: index of the answers over all splits, on the same device.
+        answers: index of the answers of all splits, on the same device.
         batch_size: queries per batch and process.
-        rank: which process this is.
+        rank: index of this process.
         world_size: number of processes.
     """
 
@@ -132,36 +132,34 @@ class RankingLoader:
         return -(-self._query_3T.shape[1] // self._batch_size)
 
     def __iter__(self) -> Iterator[QueryBatch]:
-        """Slice the queries."""
+        """Slice the queries into batches."""
         for start in range(0, self._query_3T.shape[1], self._batch_size):
             entity_B, relation_B, target_B = self._query_3T[:, start : start + self._batch_size]
             yield QueryBatch(entity_B, relation_B, target_B, self._answers)
 
 
 class QueryDataModule(pl.LightningDataModule):
-    """Both directions of every triple as queries, on the trainer's device or else on the CPU.
+    """Both directions of every triple as queries, on the trainer's device (without one, the CPU).
 
     Training batches carry the index of training answers, ranking batches that of all splits.
 
     Args:
         graph: the knowledge graph.
-        batch_size: training queries per step, over all processes.
-        seed: of the order of training queries and of sampled negatives.
-        ranking_batch_size: validation and test queries per batch and process.
+        batch_size: training queries per step, over all processes; at least 1.
+        seed: of the order of training queries and of sampled negatives; at least 0.
+        ranking_batch_size: validation and test queries per batch and process; at least 1.
 
     Raises:
-        HaleError: a size below 1 or a negative seed.
+        ArgumentError: a size or the seed is not a whole number in its range.
     """
 
     def __init__(
         self, graph: KnowledgeGraph, batch_size: int, seed: int, ranking_batch_size: int = 1024
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("ranking_batch_size", ranking_batch_size)):
-            if value < 1:
-                raise HaleError(f"{name} must be at least 1, got {value}")
-        if seed < 0:
-            raise HaleError(f"seed must be at least 0, got {seed}")
+        require_whole("batch_size", batch_size, at_least=1)
+        require_whole("ranking_batch_size", ranking_batch_size, at_least=1)
+        require_whole("seed", seed, at_least=0)
         self.graph = graph
         self.batch_size = batch_size
         self.seed = seed
@@ -184,7 +182,7 @@ class QueryDataModule(pl.LightningDataModule):
         return self._query_T3["train"]
 
     def setup(self, stage: str | None = None) -> None:
-        """Put queries and indices on the device, unless they are there."""
+        """Put queries and indices on the device, unless they are there already."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self._query_T3 and self._query_T3["train"].device == device:
             return
@@ -212,7 +210,7 @@ class QueryDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: QueryBatch, device: torch.device, dataloader_idx: int
     ) -> QueryBatch:
-        """Return ``batch`` as it is: it was made on the device."""
+        """Return ``batch`` unchanged: it is on the device already."""
         return batch
 
     def _index(self, query_T3: Tensor) -> QueryIndex:

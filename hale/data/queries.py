@@ -1,4 +1,4 @@
-"""Queries and their answers: a CSR index on any device, and the batch that a loss sees."""
+"""Queries and their known answers: a CSR index on any device, and the batches for losses."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 
 class Known(NamedTuple):
-    """Known answers to leave out of each row: row n's are ``answer_A[start_N[n]:stop_N[n]]``.
+    """Known answers to exclude from each row; row n's are ``answer_A[start_N[n]:stop_N[n]]``.
 
-    They ascend, none twice. Rows are spans of one array, a :class:`QueryIndex`'s own: to look them
-    up costs nothing per answer and waits for no device.
+    They ascend, without repetition. Rows are slices of one array, that of a :class:`QueryIndex`:
+    looking them up copies no answers and does not synchronise with the device.
     """
 
     start_N: Tensor
@@ -28,11 +28,11 @@ class Known(NamedTuple):
         return cls(F.pad(edge_N, (1, 0))[:-1], edge_N, entity_P[order_P])
 
     def rows(self, rows: slice) -> "Known":
-        """The known answers of a slice of rows, which count from 0."""
+        """The known answers of a slice of rows, numbered from 0."""
         return Known(self.start_N[rows], self.stop_N[rows], self.answer_A)
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """All pairs as ``row_P`` and ``entity_P``, by row. Waits for a CUDA device to learn P."""
+        """All pairs as ``row_P`` and ``entity_P``, by row. Synchronises with a CUDA device."""
         count_N = self.stop_N - self.start_N
         row_P = torch.repeat_interleave(count_N)
         shift_N = self.stop_N - count_N.cumsum(0)
@@ -41,20 +41,20 @@ class Known(NamedTuple):
 
 
 class QueryIndex:
-    """CSR map (entity, relation) -> answers, all of it tensors on one device.
+    """CSR map (entity, relation) -> answers, as tensors on one device.
 
-    Built once from queries; lookups are vectorised and touch no Python object per query. It serves
-    the mask of known training answers, the filter of ranking, and the filter of negative samples.
+    Built once from queries; lookups are vectorised, without a Python object per query. It is used
+    to mask known training answers, to filter ranks, and to filter negative samples.
 
     Args:
         entity_T: entity of each query.
         relation_T: relation of each query.
-        answer_T: an answer of each query; repeated triples count once.
+        answer_T: an answer to each query; repeated triples count once.
         num_entities: E.
         num_relations: 2R.
 
     Raises:
-        ValueError: no queries, or so many entities and relations that a triple has no int64 id.
+        ValueError: no queries, or too many entities and relations to number triples in int64.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class QueryIndex:
 class QueryBatch:
     """Queries with one true answer each, and the index of all their known answers.
 
-    Known are the answers of training in a training batch, those of all splits in a ranking batch.
-    Only a training batch has a ``generator``, seeded for it alone.
+    The known answers are those of train in a training batch, those of all splits in a ranking
+    batch. Only training batches have a ``generator``, seeded for each batch.
     """
 
     entity_B: Tensor
@@ -128,11 +128,11 @@ class QueryBatch:
         return len(self.entity_B)
 
     def known(self, rows: int) -> Known:
-        """The known answers of the first ``rows`` queries, targets included."""
+        """The known answers of the first ``rows`` queries, including their targets."""
         return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows])
 
     def negatives(self, count: int) -> Tensor:
-        """``entity_BK`` drawn uniformly from all entities with the batch's own generator.
+        """``entity_BK`` drawn uniformly from all entities with the batch's generator.
 
         Raises:
             ValueError: the batch has no generator.

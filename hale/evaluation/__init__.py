@@ -1,1 +1,1 @@
-"""Ranks, the metrics over them, what a model must beat, and triple classification."""
+"""Filtered ranks, the metrics over them, the popularity baseline, and triple classification."""

@@ -1,9 +1,9 @@
-"""Triple classification: whether a triple is true, by a threshold on its score for each relation.
+"""Triple classification: whether a triple is true, by a threshold on its score per relation.
 
-The task and the hard negatives are CoDEx's (Safavi and Koutra, 2020); their own script fits one
-threshold for all relations. Thresholds are fitted on valid, test is only classified.
+The task and the hard negatives are those of CoDEx (Safavi and Koutra, 2020), whose script fits one
+threshold for all relations. Thresholds are fitted on valid and only applied to test.
 
-    T  triples, true and false ones     R  relations of the graph
+    T  triples, true and false     R  relations of the graph
 """
 
 from collections.abc import Callable
@@ -20,22 +20,22 @@ from torchmetrics.functional.classification import (
 
 
 def best_threshold(score_T: Tensor, true_T: Tensor) -> float:
-    """The threshold at or above which most triples are classified rightly as true.
+    """The threshold with the highest accuracy; triples that reach it are classified as true.
 
-    It lies midway between two scores, or is infinite where all or none should count as true; of
-    thresholds that serve equally it is the highest.
+    It lies midway between two scores, or is infinite if all or none should be classified as true.
+    Of equally accurate thresholds it is the highest.
 
     Args:
-        score_T: the higher, the likelier.
+        score_T: scores; the higher, the more plausible.
         true_T: whether each triple is true.
     """
     order_T = score_T.argsort(descending=True)
     score_T, true_T = score_T[order_T].double(), true_T[order_T]
-    # right[k]: rightly classified if the k best count as true
+    # gain[k]: true minus false triples among the k best, so its maximum has the highest accuracy
     sign_T = true_T.long() * 2 - 1
-    right = torch.cat((sign_T.new_zeros(1), sign_T.cumsum(0)))
-    right[1:-1][score_T[1:] == score_T[:-1]] = right.min() - 1  # no threshold parts equal scores
-    k = int(right.argmax())
+    gain = torch.cat((sign_T.new_zeros(1), sign_T.cumsum(0)))
+    gain[1:-1][score_T[1:] == score_T[:-1]] = gain.min() - 1  # equal scores cannot be separated
+    k = int(gain.argmax())
     if k == 0:
         return float("inf")
     if k == len(score_T):
@@ -48,18 +48,18 @@ def fit_thresholds(
 ) -> Tensor:
     """The best threshold of each relation, ``threshold_R`` in float64.
 
-    A relation of which there is no triple gets the best one of all triples together.
+    A relation without triples gets the best threshold of all triples together.
     """
-    of_all = best_threshold(score_T, true_T)
-    threshold_R = torch.full((num_relations,), of_all, dtype=torch.float64)
+    overall = best_threshold(score_T, true_T)
+    threshold_R = torch.full((num_relations,), overall, dtype=torch.float64)
     for relation in set(relation_T.tolist()):
-        mine_T = relation_T == relation
-        threshold_R[relation] = best_threshold(score_T[mine_T], true_T[mine_T])
+        of_relation_T = relation_T == relation
+        threshold_R[relation] = best_threshold(score_T[of_relation_T], true_T[of_relation_T])
     return threshold_R
 
 
 def classify(score_T: Tensor, relation_T: Tensor, threshold_R: Tensor) -> Tensor:
-    """Whether each triple counts as true, ``bool_T``."""
+    """Whether each triple is classified as true, ``bool_T``."""
     return score_T.double() >= threshold_R[relation_T]
 
 
@@ -78,7 +78,7 @@ def classification_metrics(predicted_T: Tensor, true_T: Tensor) -> dict[str, flo
 
 
 class Labelled(NamedTuple):
-    """Scored triples, with their relations and whether each is true."""
+    """Scored triples with their relations and labels."""
 
     score_T: Tensor
     relation_T: Tensor
@@ -92,7 +92,7 @@ class Labelled(NamedTuple):
         return cls(score(triple_T3), triple_T3[:, 1], true_T)
 
     def metrics(self, threshold_R: Tensor) -> dict[str, float]:
-        """:func:`classification_metrics` by these thresholds."""
+        """:func:`classification_metrics` with these thresholds."""
         predicted_T = classify(self.score_T, self.relation_T, threshold_R)
         return classification_metrics(predicted_T, self.true_T)
 

@@ -1,4 +1,4 @@
-"""Link-prediction metrics as sums per relation, so any split into batches or devices agrees."""
+"""Link-prediction metrics as sums per relation, which do not depend on batches or devices."""
 
 from collections.abc import Callable, Iterable
 from typing import ClassVar
@@ -15,26 +15,29 @@ HITS_AT = (1, 3, 10)
 
 
 class RankingMetrics(Metric):
-    """Means over queries of functions of their realistic filtered rank, per relation and direction.
+    """Means of functions of the realistic filtered rank, per relation and direction.
 
     ==========  ====================================================================================
     name        mean over queries of
     ==========  ====================================================================================
     mrr         1 / rank
     mr          rank
-    hits@k      whether rank <= k, for k = 1, 3, 10; a half-integer rank is not rounded, so a target
-                tied with one rival at the top has rank 1.5 and is no hit at 1
-    tie_gap     pessimistic - optimistic rank: the number of rivals tied with the target
+    hits@k      whether rank <= k, for k = 1, 3, 10; half-integer ranks are not rounded, so a target
+                tied with one other candidate at the top has rank 1.5 and misses hits@1
+    tie_gap     pessimistic - optimistic rank: the number of candidates tied with the target
     ==========  ====================================================================================
 
     and ``amri`` = 1 - (mr - 1) / (E[mr] - 1), the adjusted mean rank index of Berrendorf et al.
     (2020): 1 is perfect, 0 is a random order, whatever the number of candidates; E[mr] is the mean
-    of (candidates + 1) / 2. It is NaN where no query has a rival.
+    of (candidates + 1) / 2. It is NaN if the targets are the only candidates.
 
-    The state is one sum per relation and quantity, in float64; it adds up over processes.
+    The state is one sum per relation and quantity, in float64; it is summed over processes.
 
     Args:
-        num_relations: 2R; relations below R predict tails, the reciprocal ones from R on heads.
+        num_relations: 2R; relations below R predict tails, their reciprocals from R on heads.
+
+    Raises:
+        ValueError: an odd number of relations, or fewer than 2.
     """
 
     full_state_update: ClassVar[bool] = False  # type: ignore[misc]
@@ -67,10 +70,10 @@ class RankingMetrics(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Each metric over all queries (``mrr``) and by direction (``tail/mrr``, ``head/mrr``).
 
-        A direction of which no query was ranked is left out.
+        A direction without ranked queries is omitted.
 
         Raises:
-            ValueError: if no rank was added.
+            ValueError: no rank was added.
         """
         tail, head = self._directions()
         overall = _means((tail + head).sum(0))
@@ -83,7 +86,7 @@ class RankingMetrics(Metric):
         return overall
 
     def per_relation(self) -> list[dict[str, float]]:
-        """One row per relation that occurs: its id, and ``count`` and metrics as in compute."""
+        """A row for each relation that occurs: its id, ``count``, and the metrics of compute."""
         with self.sync_context():
             tail, head = self._directions()
             table = {
@@ -104,7 +107,7 @@ class RankingMetrics(Metric):
 
 
 def _means(total: Tensor) -> dict[str, Tensor]:
-    """Metrics from sums whose last axis is the columns of ``RankingMetrics.total``."""
+    """Metrics from sums; the last axis has the columns of ``RankingMetrics.total``."""
     count, *sums = total.unbind(-1)
     mrr, mr, expected, tie_gap, *hits = (s / count for s in sums)
     return {
@@ -123,7 +126,7 @@ def evaluate(
     batches: Iterable[QueryBatch],
     metrics: RankingMetrics,
 ) -> dict[str, float]:
-    """Rank every batch by ``score`` into ``metrics``, outside a Trainer; return their values."""
+    """Rank every batch by ``score``, without a Trainer; return the values of ``metrics``."""
     for batch in batches:
         metrics.update(rank_batch(score(batch), batch), batch.relation_B)
     return {name: float(value) for name, value in metrics.compute().items()}

@@ -1,4 +1,4 @@
-"""The baseline that a model must beat: how popular an answer is, whatever the entity."""
+"""The popularity baseline, which any model must beat: the most frequent answers of a relation."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,14 +14,15 @@ from hale.scoring.comparators import NegativeDot
 from hale.scoring.matrix import ScoreMatrix
 from hale.scoring.table import Table
 
-QUERIES_AT_ONCE = 1024
+BATCH_SIZE = 1024
+"""Queries ranked at once."""
 
 
 @lru_cache(maxsize=1)
 def popularity_metrics(graph: KnowledgeGraph) -> dict[str, float]:
-    """Test metrics of ranking entities by how often they answer the query's relation in training.
+    """Test metrics of ranking entities by how often they answer the query's relation in train.
 
-    Computed once for the runs of a sweep on one graph.
+    Cached, so that it is computed once for all runs of a sweep on one graph.
     """
     train_T3, test_T3 = (reciprocal(t, graph.num_relations) for t in (graph.train, graph.test))
     all_T3 = reciprocal(torch.cat(list(graph.splits.values())), graph.num_relations)
@@ -38,7 +39,7 @@ def popularity_metrics(graph: KnowledgeGraph) -> dict[str, float]:
 
 
 def popularity_scores(count_E: Tensor, num_queries: int) -> ScoreMatrix:
-    """Scores of all entities for some queries of one relation: how often each answers it."""
+    """Scores of all entities for queries of one relation: how often each answers it."""
     one_B1 = torch.ones(num_queries, 1)
     count_E1 = Table(count_E[:, None].float())
     return ScoreMatrix(one_B1, one_B1[:, 0], count_E1, NegativeDot(), Identity())
@@ -49,6 +50,6 @@ def _by_relation(query_T3: Tensor, known: QueryIndex) -> Iterator[QueryBatch]:
     order_T = query_T3[:, 1].argsort(stable=True)
     _, count_R = torch.unique_consecutive(query_T3[order_T, 1], return_counts=True)
     for of_relation_T3 in torch.split(query_T3[order_T], count_R.tolist()):
-        for batch_B3 in torch.split(of_relation_T3, QUERIES_AT_ONCE):
+        for batch_B3 in torch.split(of_relation_T3, BATCH_SIZE):
             entity_B, relation_B, target_B = batch_B3.unbind(1)
             yield QueryBatch(entity_B, relation_B, target_B, known)

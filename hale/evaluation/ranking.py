@@ -2,20 +2,21 @@
 
 Protocol:
 
-- Both directions of every triple are ranked, as the two queries they are everywhere in hale.
-- Every entity is a candidate, those never seen in training too.
-- Filtered: the known answers of a query, from all splits, are no rivals of its target. They are
-  put at distance +inf, never at a large number that a real distance could pass.
-- Ties are realistic: the mean of the optimistic rank (ties go to the target) and the pessimistic
-  one (ties go to the rivals). Both are kept, so the gap between them can be watched.
-- Distances are float32, or float64 where the model is, whatever precision training may use. The
-  target's distance is read from the same matrix as its rivals', so no two code paths can disagree
-  in a last bit.
+- Both directions of every triple are ranked, as two queries.
+- Every entity is a candidate, including those that never occur in train.
+- Filtered setting: the other known answers to a query, from all splits, are excluded. They are set
+  to distance +inf, never to a large finite value that a real distance could exceed.
+- Ties are resolved realistically: the rank is the mean of the optimistic one (the target first
+  among equals) and the pessimistic one (the target last). Both are kept, so their gap can be
+  monitored.
+- Distances are computed in float32, or in float64 if the model is float64, whatever the training
+  precision. The target's distance is read from the same matrix as the other candidates', so no two
+  code paths can differ in a last bit.
 - A score that is not finite raises :class:`~hale.errors.DivergedError`: comparisons with NaN are
-  false, so a diverged run would rank first everywhere.
+  false, so a diverged model would rank every target first.
 
-An activation is increasing, so it does not change an order: ranks are those of distances. Where an
-activation is flat (beyond Halin's bound, or by rounding) scores tie and distances still do not.
+Activations are increasing and do not change the order, so ranks are computed from distances. Where
+an activation is flat (beyond Halin's bound, or by rounding) scores tie but distances do not.
 
     B  queries     E  entities     D  dimension     P  known pairs     C  queries of one chunk
 """
@@ -33,14 +34,14 @@ from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.matrix import ScoreMatrix
 
 CHUNK_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
-"""Size of a block of distances, never less than one row: in a CPU's cache, or filling a GPU."""
+"""Bytes of a block of distances, at least one row: fits a CPU's cache, or saturates a GPU."""
 
 
 @dataclass(frozen=True)
 class Ranks:
     """Filtered ranks of one target per query, int64; rank 1 is the best.
 
-    ``candidates_B`` counts the entities that were ranked: the target and its rivals.
+    ``candidates_B`` counts the entities that were ranked: the target and the others.
     """
 
     optimistic_B: Tensor
@@ -64,33 +65,33 @@ def rank_batch(scores: ScoreMatrix, batch: QueryBatch) -> Ranks:
 
 @torch.no_grad()
 def filtered_ranks(scores: ScoreMatrix, target_B: Tensor, known: Known) -> Ranks:
-    """Rank each target among all entities but the other known answers of its query.
+    """Rank each target among all entities except the other known answers to its query.
 
     Args:
         scores: B queries against all entities; the activation is not evaluated.
-        target_B: the entity of each query whose rank is asked for.
-        known: answers that are no rivals. Whether it lists a target too makes no difference.
+        target_B: for each query, the entity to rank.
+        known: answers to exclude; a target among them is ranked all the same.
 
     Raises:
         DivergedError: a score is NaN or infinite.
     """
     with _full_precision(target_B.device.type):
-        better_B, tied_B, left_out_B = _count_rivals(scores, target_B, known)
+        better_B, tied_B, excluded_B = _compare_candidates(scores, target_B, known)
     return Ranks(
         optimistic_B=1 + better_B,
         pessimistic_B=1 + better_B + tied_B,
-        candidates_B=len(scores.entity_ED) - left_out_B,
+        candidates_B=len(scores.entity_ED) - excluded_B,
     )
 
 
 @torch.no_grad()
-def top_k(scores: ScoreMatrix, k: int, left_out: Known | None = None) -> Tensor:
-    """The k best entities of each query, ``entity_BK``, best first; K is E where E is less.
+def top_k(scores: ScoreMatrix, k: int, excluded: Known | None = None) -> Tensor:
+    """The k best entities of each query, ``entity_BK``, best first; K = min(k, E).
 
     Args:
         scores: B queries against all entities; the activation is not evaluated.
         k: how many, at least 1.
-        left_out: entities that are not wanted. A row with fewer than K others ends in -1.
+        excluded: entities to exclude. A row with fewer than K others is padded with -1.
 
     Raises:
         DivergedError: a score is NaN or infinite.
@@ -100,52 +101,52 @@ def top_k(scores: ScoreMatrix, k: int, left_out: Known | None = None) -> Tensor:
     with _full_precision(best_BK.device.type):
         for rows, distance_CE in _distance_chunks(scores):
             _require_finite(distance_CE)
-            if left_out is not None:
-                distance_CE[left_out.rows(rows).pairs()] = torch.inf
+            if excluded is not None:
+                distance_CE[excluded.rows(rows).pairs()] = torch.inf
             distance_CK, entity_CK = distance_CE.topk(count, largest=False)
             best_BK[rows] = entity_CK.masked_fill(distance_CK.isinf(), -1)
     return best_BK
 
 
-def _count_rivals(
+def _compare_candidates(
     scores: ScoreMatrix, target_B: Tensor, known: Known
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """How many entities are nearer than each target, as near, and known: the last are no rivals.
+    """For each target, the numbers of nearer, of equally near, and of excluded other candidates.
 
     Raises:
         DivergedError: a distance is NaN or infinite.
     """
     entities = len(scores.entity_ED)
-    better_B, tied_B, left_out_B = (torch.zeros_like(target_B) for _ in range(3))
+    better_B, tied_B, excluded_B = (torch.zeros_like(target_B) for _ in range(3))
     flag_CE = torch.empty(0)
     for rows, distance_CE in _distance_chunks(scores):
         _require_finite(distance_CE)
         row_P, entity_P = known.rows(rows).pairs()
-        rival_P = entity_P != target_B[rows].index_select(0, row_P)
-        left_out_B[rows] = torch.bincount(row_P[rival_P], minlength=len(distance_CE))
+        other_P = entity_P != target_B[rows].index_select(0, row_P)
+        excluded_B[rows] = torch.bincount(row_P[other_P], minlength=len(distance_CE))
         target_C1 = target_B[rows, None]
         of_target_C1 = distance_CE.gather(1, target_C1)
         distance_CE.scatter_(1, target_C1, torch.inf)
         cell_P = torch.add(entity_P, row_P, alpha=entities)
         distance_CE.view(-1).index_fill_(0, cell_P, torch.inf)
-        # Flags as floating point: several times faster to write and to sum than as bool.
+        # Floating-point flags: several times faster to write and to sum than bool.
         if flag_CE.shape != distance_CE.shape:
             flag_CE = torch.empty_like(distance_CE)
         better_B[rows] = _count(torch.lt(distance_CE, of_target_C1, out=flag_CE))
         tied_B[rows] = _count(torch.eq(distance_CE, of_target_C1, out=flag_CE))
-    return better_B, tied_B, left_out_B
+    return better_B, tied_B, excluded_B
 
 
 def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of rows with their ``distance_CE``, which the caller may overwrite.
 
-    Squared Euclidean distances come less scale * |q|^2, which orders no row differently, rounds
-    less, and leaves one matrix product.
+    Squared Euclidean distances omit the term scale * |q|^2: the order of each row is the same,
+    rounding errors are smaller, and a single matrix product remains.
     """
     dtype = torch.promote_types(scores.query_BD.dtype, torch.float32)
     query_BD, entity_ED = scores.query_BD.to(dtype), scores.entity_ED.to(dtype)
     scale_B1 = scores.scale_B.to(dtype)[:, None]
-    _require_finite(scale_B1)  # where it divides, infinity would pass as distance 0
+    _require_finite(scale_B1)  # divided by infinity, a distance would be 0
     query_sq_B1 = query_BD.square().sum(1, keepdim=True)
     entity_sq_E = entity_ED.square().sum(1)
     row_bytes = len(entity_ED) * dtype.itemsize
@@ -169,13 +170,13 @@ def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _count(flag_CE: Tensor) -> Tensor:
-    """Sum flags of 0 and 1 exactly: float32 holds integers up to 2^24."""
+    """The exact number of flags that are 1: float32 represents integers up to 2^24."""
     exact = flag_CE.dtype if flag_CE.shape[1] <= 1 << 24 else torch.float64
     return flag_CE.sum(1, dtype=exact).long()
 
 
 def _require_finite(distance: Tensor) -> None:
-    """Raise DivergedError unless all are finite; a finite sum, one cheap pass, proves it."""
+    """Raise DivergedError unless all are finite; a finite sum, one cheap pass, is sufficient."""
     if not distance.sum().isfinite() and not distance.isfinite().all():
         raise DivergedError(
             "scores are NaN or infinite and cannot be ranked: training diverged; "
@@ -185,7 +186,7 @@ def _require_finite(distance: Tensor) -> None:
 
 @contextmanager
 def _full_precision(device: str) -> Iterator[None]:
-    """Matrix products in the dtype of their arguments: no autocast, no TF32 or bfloat16."""
+    """Matrix products in the dtype of their arguments, without autocast, TF32 or bfloat16."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,1 +1,1 @@
-"""Knowledge graphs: from files, generated, the pinned benchmarks, and what they hold."""
+"""Knowledge graphs: read from files, generated, or downloaded benchmarks, and their statistics."""

@@ -1,11 +1,11 @@
 """The embedded dataset: a genealogy generated from a seed, learnt in under a minute.
 
-People of some villages over a few generations. They marry within their village and generation, no
-nearer than second cousins, or marry a newcomer; children take the father's surname. The facts of
-birth and marriage (``father_of``, ``mother_of``, ``spouse_of``) are all in train, and so is most of
-what follows from them. Valid and test hold facts that follow, so train has the reasons for every
-answer. The two directions of ``sibling_of`` and ``cousin_of`` stay together, so that no held-out
-fact is a trained one read backwards.
+The people of several villages over five generations. They marry within their village and
+generation, nobody closer than a second cousin, or marry a newcomer; children take the father's
+surname. The facts of birth and marriage (``father_of``, ``mother_of``, ``spouse_of``) are all in
+train, and so are most facts derived from them. Valid and test hold derived facts only, so train
+contains the premises of every answer. The two directions of ``sibling_of`` and ``cousin_of`` are in
+the same split, so that no held-out fact is a training fact reversed.
 """
 
 import random
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from hale.errors import HaleError
+from hale.errors import require_whole
 from hale.graphs.kg import KnowledgeGraph
 
 VILLAGES = 12
@@ -24,7 +24,7 @@ GENERATIONS = 5
 SINGLE = 0.15
 """Share of men who do not marry."""
 NEWCOMER = 0.5
-"""Share of brides from elsewhere; more come where no bride is distant enough."""
+"""Share of brides from elsewhere; there are more where no local bride is distant enough kin."""
 HELD_OUT = 0.08
 """Share of derived facts in valid, and in test."""
 
@@ -53,14 +53,13 @@ def family(seed: int = 0) -> KnowledgeGraph:
     """Generate the genealogy; the same on every platform.
 
     Args:
-        seed: of births, names, marriages and the choice of held-out facts.
+        seed: of births, names, marriages and the choice of held-out facts; at least 0.
 
     Raises:
-        HaleError: a negative seed.
+        ArgumentError: the seed is not a whole number of at least 0.
     """
-    if seed < 0:
-        raise HaleError(f"dataset.seed must be at least 0, got {seed}")
-    draw = random.Random(seed).random  # the one method that Python promises never to change
+    require_whole("seed", seed, at_least=0)
+    draw = random.Random(seed).random  # the one method whose values Python guarantees to keep
     people = _People(draw)
     for _ in range(VILLAGES):
         people.settle()
@@ -86,7 +85,7 @@ def family(seed: int = 0) -> KnowledgeGraph:
 
 
 def derive(parent_of: Pairs) -> dict[str, Pairs]:
-    """The relations that follow from who is whose parent."""
+    """The relations derived from the pairs (parent, child), by name."""
     child_of = {(child, parent) for parent, child in parent_of}
     sibling_of = compose(child_of, parent_of)
     grandparent_of = compose(parent_of, parent_of)
@@ -101,7 +100,7 @@ def derive(parent_of: Pairs) -> dict[str, Pairs]:
 
 
 def compose(first: Pairs, second: Pairs) -> Pairs:
-    """All (x, z) but x = z for which some y has (x, y) in ``first`` and (y, z) in ``second``."""
+    """All (x, z), x != z, such that (x, y) is in ``first`` and (y, z) in ``second`` for some y."""
     after = defaultdict(list)
     for y, z in second:
         after[y].append(z)
@@ -109,7 +108,7 @@ def compose(first: Pairs, second: Pairs) -> Pairs:
 
 
 class _People:
-    """People, numbered in the order of birth or arrival, and who is whose parent and spouse."""
+    """People, numbered in the order of birth or arrival, with their parents and spouses."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
         self.names: list[str] = []
@@ -131,7 +130,7 @@ class _People:
             couples = [self._marry(man, self._bride(man, women)) for man in grooms]
 
     def _bear(self, couples: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-        """Give each couple two to four children; sons and daughters."""
+        """Give each couple two to four children; returns the sons and the daughters."""
         men: list[int] = []
         women: list[int] = []
         for couple in couples:
@@ -145,7 +144,7 @@ class _People:
         return men, women
 
     def _bride(self, man: int, women: list[int]) -> int:
-        """Take a woman who is not near kin from ``women``, or else a newcomer."""
+        """Take a woman from ``women`` who is not close kin, or else a newcomer."""
         distant = [woman for woman in women if not self._near(woman) & self._near(man)]
         if not distant or self._draw() < NEWCOMER:
             return self._newcomer(WOMEN)

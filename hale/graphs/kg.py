@@ -19,11 +19,11 @@ from hale.graphs.reading import SPLITS, Unseen, read_and_split, read_splits
 class KnowledgeGraph:
     """Names, whose positions are the ids, and int64 triples (head, relation, tail) of shape (T, 3).
 
-    Graphs are equal if their names and triples are.
+    Two graphs are equal if their vocabularies and their triples are.
 
     Raises:
-        DatasetError: a name occurs twice, or a split is empty, of another shape or dtype, or holds
-            an id that has no name.
+        DatasetError: a name occurs twice, or a split is empty, has another shape or dtype, or
+            contains an id without a name.
     """
 
     name: str
@@ -47,7 +47,7 @@ class KnowledgeGraph:
             if len(triple_T3) == 0:
                 raise DatasetError(f"{self.name}: {split} has no triples")
             if (triple_T3 < 0).any() or (triple_T3 >= bound_3).any():
-                raise DatasetError(f"{self.name}: {split} holds an id that has no name")
+                raise DatasetError(f"{self.name}: {split} contains an id without a name")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KnowledgeGraph) and self.fingerprint == other.fingerprint
@@ -98,21 +98,22 @@ class KnowledgeGraph:
         seed: int = 0,
         name: str | None = None,
     ) -> Self:
-        """Read a folder of train, valid and test, or one file to be split.
+        """Read a folder with train, valid and test, or split a single file.
 
         Args:
-            path: the folder, or the file; formats are those of :mod:`hale.graphs.triple_file`.
-            unseen: what to do about a triple of valid or test with an entity or relation that
-                train lacks: ``error``; ``keep`` it, as the protocol of the benchmarks does, with
-                rows that are never trained; or ``drop`` the triple, and log how many. A split
-                that is drawn here leaves none unseen.
-            held_out: of one file: share of its triples for valid, and as much for test.
-            seed: of one file: of the split.
-            name: what to call the graph; the folder's or file's name if not given.
+            path: the folder or the file, in a format of :mod:`hale.graphs.triple_file`.
+            unseen: what to do with a triple of valid or test whose entity or relation does not
+                occur in train: ``error``; ``keep`` it, as the benchmarks' protocol does (its
+                vectors stay untrained); or ``drop`` it and log the number of dropped triples. A
+                split drawn here has no unseen names.
+            held_out: for a single file, the share of its triples in valid, and in test.
+            seed: for a single file, the seed of the split.
+            name: name of the graph; that of the folder or file if not given.
 
         Raises:
-            DatasetError: a missing or empty file, a line that is no triple, or a file of which
-                too few triples can be held out.
+            ArgumentError: an argument out of range.
+            DatasetError: a missing or empty file, a malformed line, or a file from which too few
+                triples can be held out.
         """
         path = Path(path).expanduser()
         if path.is_file():
@@ -121,9 +122,9 @@ class KnowledgeGraph:
 
 
 def reciprocal(triple_T3: Tensor, num_relations: int) -> Tensor:
-    """Triples, then their reciprocals (t, r + R, h); shape (2T, 3).
+    """The triples, then their reciprocals (t, r + R, h); shape (2T, 3).
 
-    Each row is a query (entity, relation) and an answer of it.
+    Each row is a query (entity, relation) and an answer to it.
     """
     head_T, relation_T, tail_T = triple_T3.unbind(1)
     return torch.cat((triple_T3, torch.stack((tail_T, relation_T + num_relations, head_T), 1)))

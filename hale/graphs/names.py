@@ -1,4 +1,4 @@
-"""Names that a user gives, and names that a user is shown."""
+"""Resolving the names that users type, and shortening names for display."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -7,13 +7,15 @@ from heapq import nsmallest
 from hale.errors import HaleError
 
 COMPARED = 20_000
-"""Names of about the right length that an unknown one is compared with."""
+"""An unknown name is compared with this many names, those nearest to it in length."""
 LONGEST_COMPARED = 200
+"""Longer names, in characters, are not compared."""
 LONGEST_SHOWN = 80
+"""Characters of a name that a message shows."""
 
 
 class UnknownNameError(HaleError):
-    """A name or an id that nothing has; the message suggests names like it."""
+    """An unknown name or id; the message suggests similar names."""
 
 
 def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
@@ -22,10 +24,10 @@ def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
     Args:
         kind: ``entity`` or ``relation``, for messages.
         id_of: id of each name; ids count from 0.
-        given: a name, an id, or (where no name is that) ``id:`` and an id, as on a command line.
+        given: a name, an id, or ``id:`` and an id, as on a command line; names come first.
 
     Raises:
-        UnknownNameError: neither a name nor an id.
+        UnknownNameError: neither a known name nor a valid id.
     """
     if isinstance(given, str):
         if given in id_of:
@@ -44,14 +46,14 @@ def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
 def _suggestion(id_of: Mapping[str, int], name: str) -> str:
     if len(name) > LONGEST_COMPARED:
         return ""
-    rivals = (other for other in id_of if len(other) <= LONGEST_COMPARED)
-    near = nsmallest(COMPARED, rivals, key=lambda other: abs(len(other) - len(name)))
+    short = (other for other in id_of if len(other) <= LONGEST_COMPARED)
+    near = nsmallest(COMPARED, short, key=lambda other: abs(len(other) - len(name)))
     close = get_close_matches(name, near, n=3)
     quoted = ", ".join(f"'{shown(other)}'" for other in close)
     return f": did you mean {quoted}?" if close else ""
 
 
 def shown(name: str, longest: int = LONGEST_SHOWN) -> str:
-    """``name`` fit for one line of a terminal: control characters escaped, a long end cut off."""
+    """``name`` for one line of a terminal: control characters escaped, shortened to ``longest``."""
     cut = name if len(name) <= longest else name[: longest - 3] + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

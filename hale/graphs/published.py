@@ -1,12 +1,12 @@
-"""The five benchmarks: fetched on first use, verified on every use.
+"""The five benchmarks: downloaded on first use, verified on every use.
 
-Files lie in ``$HALE_DATA_DIR/<folder>``, or in the user's cache folder if that is unset. A file
-that is there is used as it is; one that is not is fetched from its pinned URL. Either way its
-digest is checked, so every run of a benchmark has the same triples.
+Files are in ``$HALE_DATA_DIR/<folder>``, or in the user's cache folder if that is unset. A file
+that exists is used as it is; a missing one is downloaded from its pinned URL. Either way its
+digest is checked, so every run on a benchmark has the same triples.
 
 Sources: FB15k-237 (Toutanova and Chen, 2015), WN18RR (Dettmers et al., 2018), CoDEx (Safavi and
-Koutra, 2020). Triples of valid and test with entities that train lacks are kept, as the protocol
-of the benchmarks wants.
+Koutra, 2020). Triples of valid and test whose entities do not occur in train are kept, as the
+benchmarks' protocol requires.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ CODEX = "https://raw.githubusercontent.com/tsafavi/codex/3132e426c2a6b643b70bad6
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Where a benchmark's files come from, and what they must hold.
+    """The source of a benchmark's files, and their expected contents.
 
-    ``num_triples`` counts train, valid and test. ``digests`` has a file's SHA-256, or its git blob
-    id (40 hex digits) where no SHA-256 is published.
+    ``num_triples`` are those of train, valid and test. ``digests`` are the files' SHA-256, or the
+    git blob id (40 hex digits) of a file whose SHA-256 is not published.
     """
 
     folder: str
@@ -113,11 +113,11 @@ BENCHMARKS = {
 
 
 def benchmark(name: str) -> KnowledgeGraph:
-    """The benchmark ``name``, fetched if its files are not there.
+    """The benchmark ``name``, downloaded if its files are missing.
 
     Raises:
-        DatasetError: no such benchmark, a file that cannot be fetched, or one that is not the
-            benchmark's.
+        DatasetError: an unknown name, a file that cannot be downloaded, or one with the wrong
+            digest.
     """
     known = _known(name)
     files = [fetch(known, split) for split in SPLITS]
@@ -127,24 +127,26 @@ def benchmark(name: str) -> KnowledgeGraph:
     wanted = (known.num_entities, known.num_relations, known.num_triples)
     if found != wanted:
         raise DatasetError(
-            f"{files[0].parent} has {found} entities, relations and triples, {name} has {wanted}"
+            f"{files[0].parent} has {found} entities, relations and triples, but {name} has "
+            f"{wanted}: remove the folder and run again to download it"
         )
     return graph
 
 
 def hard_negatives(name: str, graph: KnowledgeGraph) -> tuple[Tensor, Tensor]:
-    """Triples that look true but are false, for triple classification (CoDEx-S and -M).
+    """Plausible but false triples for triple classification (CoDEx-S and CoDEx-M).
 
     Returns:
-        As many triples as valid has, and as test has; int64 of shape (T, 3), ids of ``graph``.
+        As many triples as valid, and as many as test; int64 of shape (T, 3), with ids of
+        ``graph``.
 
     Raises:
-        DatasetError: the benchmark has none, or they cannot be had.
+        DatasetError: the benchmark has none, or they cannot be downloaded.
     """
     known = BENCHMARKS.get(name)
     if known is None or "valid_negatives" not in known.digests:
         raise DatasetError(
-            f"{name} has no hard negatives, only codex_s and codex_m have: give files of your own"
+            f"{name} has no hard negatives, only codex_s and codex_m have: give your own files"
         )
     valid_T3, test_T3 = (
         read_triples(fetch(known, f"{split}_negatives"), graph.entities, graph.relations)
@@ -154,19 +156,19 @@ def hard_negatives(name: str, graph: KnowledgeGraph) -> tuple[Tensor, Tensor]:
 
 
 def fetch(known: Benchmark, file: str) -> Path:
-    """Path of a verified file of ``known``, which is downloaded if it is not there.
+    """Path of a verified file of ``known``, downloaded if it is missing.
 
     Args:
         known: the benchmark.
         file: a key of its digests.
 
     Raises:
-        DatasetError: it cannot be downloaded, or its digest is wrong.
+        DatasetError: the file cannot be downloaded, or its digest is wrong.
     """
     path = data_dir() / known.folder / f"{file}.txt"
     digest = known.digests[file]
     if path.is_file():
-        _verify(path, digest, str(path), "remove it and run again to fetch the right one")
+        _verify(path, digest, str(path), "remove it and run again to download the right one")
         return path
     url = f"{known.url}/{path.name}"
 
@@ -174,14 +176,14 @@ def fetch(known: Benchmark, file: str) -> Path:
         pooch.HTTPDownloader(progressbar=sys.stderr.isatty())(source, target, None)
         _verify(Path(target), digest, source, "run again, the download is damaged")
 
-    log.info("fetching %s", url)
-    pooch.get_logger().setLevel("WARNING")  # it would print the digest of each file
+    log.info("downloading %s", url)
+    pooch.get_logger().setLevel("WARNING")  # it would log the digest of each file
     try:
         pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=download)
     except OSError as error:
         raise DatasetError(
-            f"cannot fetch {known.folder}/{path.name} from {url} ({type(error).__name__}): "
-            f"check the network, or put the file at {path} by hand"
+            f"cannot download {known.folder}/{path.name} from {url} ({type(error).__name__}): "
+            f"check the network, or copy the file to {path} yourself"
         ) from error
     return path
 
@@ -193,11 +195,12 @@ def data_dir() -> Path:
 
 def _known(name: str) -> Benchmark:
     if name not in BENCHMARKS:
-        raise DatasetError(f"no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+        raise DatasetError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]
 
 
-def _verify(path: Path, digest: str, what: str, mend: str) -> None:
+def _verify(path: Path, digest: str, what: str, advice: str) -> None:
+    """Raise DatasetError, naming ``what`` and the advice, unless the file has the digest."""
     content = path.read_bytes()
     if len(digest) == 40:
         blob = b"blob %d\0" % len(content) + content
@@ -205,4 +208,4 @@ def _verify(path: Path, digest: str, what: str, mend: str) -> None:
     else:
         found = hashlib.sha256(content).hexdigest()
     if found != digest:
-        raise DatasetError(f"{what} has digest {found}, expected {digest}: {mend}")
+        raise DatasetError(f"{what} has digest {found}, expected {digest}: {advice}")

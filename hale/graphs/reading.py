@@ -1,8 +1,8 @@
-"""Reading a dataset of one's own: a folder with train, valid and test, or one file to be split.
+"""Reading your own dataset: a folder with train, valid and test, or a single file to be split.
 
-The formats of a file are those of :mod:`hale.graphs.triple_file`. Ids are given in the order of
-first appearance over train, valid and test, so whatever occurs in train comes before what does not.
-A triple repeated within a split counts once; a triple that occurs in two splits stays in both; a
+File formats are those of :mod:`hale.graphs.triple_file`. Ids are assigned in the order of first
+appearance in train, valid and test, so names that occur in train precede those that do not. A
+triple repeated within a split counts once; a triple that occurs in two splits is kept in both; a
 warning is logged in either case.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hale.errors import DatasetError
+from hale.errors import ArgumentError, DatasetError
 from hale.graphs.names import UnknownNameError, resolve
 from hale.graphs.splitting import split as draw_split
-from hale.graphs.triple_file import SUFFIXES, numbered_triples
+from hale.graphs.triple_file import FORMATS_READ, SUFFIXES, numbered_triples
 
 SPLITS = ("train", "valid", "test")
 
@@ -42,10 +42,11 @@ def read_splits(folder: Path, unseen: Unseen) -> Splits:
     """Read the three splits in ``folder``; see :meth:`hale.graphs.kg.KnowledgeGraph.read`.
 
     Raises:
-        DatasetError: a missing or empty file, or a line that is no triple.
+        ArgumentError: ``unseen`` is not one of its values.
+        DatasetError: a missing or empty file, or a malformed line.
     """
     if unseen not in ("error", "keep", "drop"):
-        raise DatasetError(f"dataset.unseen must be error, keep or drop, got {unseen!r}")
+        raise ArgumentError(f"unseen must be error, keep or drop, got {unseen!r}")
     files = [_find(folder, split) for split in SPLITS]
     entities, relations = _Vocabulary(), _Vocabulary()
     train = _read_file(files[0], entities, relations)
@@ -62,28 +63,30 @@ def read_splits(folder: Path, unseen: Unseen) -> Splits:
 
 
 def read_and_split(path: Path, held_out: float, seed: int) -> Splits:
-    """Read one file and split it (:func:`hale.graphs.splitting.split`).
+    """Read a single file and split it (:func:`hale.graphs.splitting.split`).
 
     Raises:
-        DatasetError: a file of a split, a line that is no triple, or too few triples.
+        ArgumentError: the share or the seed is out of range.
+        DatasetError: one file of three splits, another format, a malformed line, or too few
+            triples.
     """
     if _stem(path) in SPLITS:
         raise DatasetError(
-            f"{path} is not a folder: give the one that holds train, valid and test; a file by "
-            "itself is split, if it has another name"
+            f"{path} is not a folder: give the folder with train, valid and test, or rename the "
+            "file to have it split"
         )
     if not path.name.endswith(SUFFIXES):
-        raise DatasetError(f"{path} is none of {', '.join(SUFFIXES)}: rename it")
+        raise DatasetError(f"{path} has an unknown format: {FORMATS_READ}")
     entities, relations = _Vocabulary(), _Vocabulary()
     triple_T3 = _tensor(_read_file(path, entities, relations))
     return Splits(entities.names(), relations.names(), *draw_split(triple_T3, held_out, seed))
 
 
 def read_triples(path: Path, entities: Iterable[str], relations: Iterable[str]) -> Tensor:
-    """Read one file whose names are all known; int64 of shape (T, 3), a repeated triple once.
+    """Read a file whose names are all known; int64 of shape (T, 3), without repeated triples.
 
     Raises:
-        DatasetError: a line that is no triple of known names.
+        DatasetError: an unknown name or a malformed line.
     """
     entity_id, relation_id = ({name: i for i, name in enumerate(n)} for n in (entities, relations))
     triples: dict[Triple, None] = {}
@@ -108,13 +111,13 @@ def _tensor(triples: Iterable[Triple]) -> Tensor:
 
 
 class _Vocabulary(dict[bytes, int]):
-    """Ids of names, given on first sight."""
+    """Ids of names, assigned on first use."""
 
     def __missing__(self, name: bytes) -> int:
         if not name.strip():
             raise ValueError("empty field")
         if b"\0" in name:
-            raise ValueError("NUL byte: the file is not UTF-8 text")
+            raise ValueError("NUL byte: not UTF-8 text, convert the file (it may be UTF-16)")
         try:
             name.decode()
         except UnicodeDecodeError:
@@ -132,11 +135,11 @@ class _Vocabulary(dict[bytes, int]):
 
 def _find(folder: Path, split: str) -> Path:
     if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder: give the one that holds train.txt")
+        raise DatasetError(f"{folder} is not a folder: give the folder with train.txt")
     found = [file for suffix in SUFFIXES if (file := folder / (split + suffix)).is_file()]
     if not found:
         raise DatasetError(
-            f"{folder} has no {split}.txt or {split}.tsv (or .nt, or one of them as .gz or .zst)"
+            f"{folder} has no {split}.txt or {split}.tsv (.nt, .gz and .zst are read too)"
         )
     if len(found) > 1:
         raise DatasetError(f"{folder} has both {found[0].name} and {found[1].name}: remove one")
@@ -154,7 +157,7 @@ def _read_file(
     unseen: Unseen = "keep",
     trained: tuple[int, int] = (0, 0),
 ) -> dict[Triple, None]:
-    """Distinct triples in order; ``trained`` counts the entities and relations of train."""
+    """Distinct triples in order; ``trained`` are the numbers of entities and relations in train."""
     triples: dict[Triple, None] = {}
     count = dropped = 0
     for number, names in numbered_triples(path):
@@ -168,13 +171,13 @@ def _read_file(
                 raise DatasetError(
                     f"{path}:{number}: {('head', 'relation', 'tail')[new]} "
                     f"{names[new].decode()!r} does not occur in train: "
-                    "mend it, or set dataset.unseen to keep or drop"
+                    "fix it, or set dataset.unseen to keep or drop"
                 )
             dropped += 1
             continue
         triples[triple] = None
     if dropped:
-        log.warning("%s: dropped %d triples with names that train lacks", path, dropped)
+        log.warning("%s: dropped %d triples with names that do not occur in train", path, dropped)
     if not triples:
         raise DatasetError(f"{path} has no triples{' left' if dropped else ''}")
     if repeated := count - dropped - len(triples):
@@ -183,6 +186,6 @@ def _read_file(
 
 
 def _first_new(triple: Triple, trained: tuple[int, int]) -> int | None:
-    """Position of the triple's first id that train lacks."""
+    """Position of the triple's first id that does not occur in train, if any."""
     bounds = (trained[0], trained[1], trained[0])
     return next((at for at in range(3) if triple[at] >= bounds[at]), None)

@@ -1,4 +1,4 @@
-"""A split of triples drawn from a seed that leaves nothing unseen in valid and test."""
+"""A random split of triples in which valid and test contain no unseen entity or relation."""
 
 import math
 
@@ -6,43 +6,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hale.errors import DatasetError
+from hale.errors import DatasetError, require, require_whole
 
 
 def split(triple_T3: Tensor, held_out: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Train, valid and test, each in the order of ``triple_T3``, the same on every platform.
 
-    In a random order, the first triple of each entity and of each relation belongs to train; valid
-    and test are the first of the rest.
+    The triples are shuffled. One triple of each entity is kept for train: the first with the entity
+    as head, or if it is never a head, the first with it as tail. So is the first triple of each
+    relation. Valid, then test, are taken from the beginning of the others; the rest is train.
 
     Args:
-        triple_T3: int64 of shape (T, 3), no triple twice.
-        held_out: share of the triples for valid, and as much for test, in (0, 1/2).
-        seed: of the order.
+        triple_T3: int64 of shape (T, 3), without repeated triples.
+        held_out: share of the triples in valid, and in test; in (0, 1/2).
+        seed: of the order; at least 0.
 
     Raises:
-        DatasetError: a share or a seed out of range, or too few triples that train can spare.
+        ArgumentError: the share or the seed is out of range.
+        DatasetError: too few triples remain to be held out.
     """
-    if not 0 < held_out < 0.5:
-        raise DatasetError(f"dataset.held_out must be between 0 and 0.5, got {held_out}")
-    if seed < 0:
-        raise DatasetError(f"dataset.seed must be at least 0, got {seed}")
+    require("held_out", held_out, above=0, below=0.5)
+    require_whole("seed", seed, at_least=0)
     count = len(triple_T3)
     size = math.ceil(held_out * count)
     order_T = np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
     head_T, relation_T, tail_T = triple_T3.numpy()[order_T].T
-    spare_T = np.ones(count, bool)
-    for name_X in (np.concatenate((head_T, tail_T)), relation_T):
-        _, first = np.unique(name_X, return_index=True)
-        spare_T[first % count] = False
-    spare = order_T[spare_T]
-    if len(spare) < 2 * size:
+    free_T = np.ones(count, bool)
+    for id_X in (np.concatenate((head_T, tail_T)), relation_T):
+        _, first = np.unique(id_X, return_index=True)
+        free_T[first % count] = False
+    free = order_T[free_T]
+    if len(free) < 2 * size:
         raise DatasetError(
-            f"only {len(spare)} of {count} triples can be held out without leaving an entity "
-            f"unseen in train, {2 * size} are wanted: lower dataset.held_out, or give a folder "
-            "with train, valid and test"
+            f"only {len(free)} of {count} triples can be held out without leaving an entity or "
+            f"relation unseen in train, {2 * size} are needed: lower dataset.held_out, or give a "
+            "folder with train, valid and test"
         )
     part_T = np.zeros(count, np.int64)
-    part_T[spare[:size]], part_T[spare[size : 2 * size]] = 1, 2
+    part_T[free[:size]], part_T[free[size : 2 * size]] = 1, 2
     train_T3, valid_T3, test_T3 = (triple_T3[torch.from_numpy(part_T == part)] for part in range(3))
     return train_T3, valid_T3, test_T3

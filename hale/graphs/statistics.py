@@ -1,7 +1,7 @@
-"""What a dataset holds: kinds of relations, and what of valid and test train gives away.
+"""Statistics of a dataset: sizes, kinds of relations, and leakage from train to valid and test.
 
 Sources: the kinds of relations are those of TransE (Bordes et al., NeurIPS 2013); duplicate and
-reverse relations, and the threshold, those of Akrami et al. (SIGMOD 2020).
+reverse relations and their threshold are those of Akrami et al. (SIGMOD 2020).
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ Ids = NDArray[np.int64]
 
 KINDS = ("1-1", "1-N", "N-1", "N-N")
 MANY = 1.5
-"""Answers per query, on average, from which a side of a relation counts as N."""
+"""Mean number of answers per query from which a side of a relation counts as N."""
 OVERLAP = 0.8
-"""Share of the triples of either of two relations that makes them duplicate or reverse."""
+"""Shared triples, as a share of the larger relation's, above which two are duplicate or reverse."""
 
 
 @dataclass(frozen=True)
 class RelationKind:
-    """A relation in train: its triples, the sides' fan-outs, and the share of symmetric triples."""
+    """A relation in train: number of triples, mean answers per query, symmetric share."""
 
     relation: str
     count: int
@@ -35,7 +35,7 @@ class RelationKind:
 
     @property
     def kind(self) -> str:
-        """``1-1``, ``1-N``, ``N-1`` or ``N-N``, heads first; empty where train lacks it."""
+        """``1-1``, ``1-N``, ``N-1`` or ``N-N``, heads first; empty if it is not in train."""
         if not self.count:
             return ""
         sides = (self.heads_per_tail, self.tails_per_head)
@@ -44,7 +44,7 @@ class RelationKind:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two relations of train that hold the same pairs, or one the pairs of the other reversed."""
+    """Two relations of train with about the same pairs, or with each other's pairs reversed."""
 
     first: int
     second: int
@@ -52,7 +52,7 @@ class Pairing:
 
 
 def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
-    """One for each relation, in the order of ids."""
+    """The kind of each relation, in the order of ids."""
     head_T, relation_T, tail_T = graph.train.numpy().T
     size, relations = graph.num_entities, graph.num_relations
     count_R = np.bincount(relation_T, minlength=relations)
@@ -77,7 +77,7 @@ def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
 
 
 def pairings(graph: KnowledgeGraph) -> list[Pairing]:
-    """Duplicate relations, reverse ones, and (paired with themselves) symmetric ones in train."""
+    """Duplicate, reverse and, paired with themselves, symmetric relations in train."""
     return list(_pairings(graph))
 
 
@@ -86,7 +86,7 @@ def _pairings(graph: KnowledgeGraph) -> Iterator[Pairing]:
     pair_T = head_T * graph.num_entities + tail_T
     order_T = np.argsort(pair_T, kind="stable")
     count_R = np.bincount(relation_T, minlength=graph.num_relations)
-    loop_T = head_T == tail_T  # its own reverse: says nothing
+    loop_T = head_T == tail_T  # its own reverse: not counted as one
     for reverse in (False, True):
         wanted_T = tail_T * graph.num_entities + head_T if reverse else pair_T
         first_T, last_T = (
@@ -105,7 +105,7 @@ def _pairings(graph: KnowledgeGraph) -> Iterator[Pairing]:
 
 
 def given_away(graph: KnowledgeGraph, triple_T3: Ids, paired: list[Pairing]) -> int:
-    """How many triples train holds under a duplicate relation, or reversed under a reverse one."""
+    """How many triples are in train under a duplicate relation, or reversed under a reverse one."""
     leaked_T = np.zeros(len(triple_T3), bool)
     train = _keys(graph, graph.train.numpy())
     relation_T = triple_T3[:, 1]
@@ -124,7 +124,7 @@ def repeated(graph: KnowledgeGraph, triple_T3: Ids, others_T3: Ids) -> int:
 
 
 def _keys(graph: KnowledgeGraph, triple_T3: Ids, reverse: bool = False) -> Ids:
-    """One number for each triple, or for its reverse (t, r, h)."""
+    """A distinct integer for each triple, or for its reverse (t, r, h)."""
     head_T, relation_T, tail_T = (triple_T3[:, ::-1] if reverse else triple_T3).T
     keys: Ids = (head_T * graph.num_relations + relation_T) * graph.num_entities + tail_T
     return keys
@@ -135,7 +135,7 @@ def _contains(keys: Ids, wanted: Ids) -> NDArray[np.bool_]:
 
 
 def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, Any]]:
-    """A row of counts for each split; ``paired`` says which relations give others away."""
+    """A row of counts for each split; ``paired`` are the graph's :func:`pairings`."""
     kind_R = np.array([relation.kind for relation in relation_kinds(graph)])
     train_T3 = graph.train.numpy()
     rows = []
@@ -158,7 +158,7 @@ def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, A
 
 
 def _unseen(train_T3: NDArray[np.int64], triple_T3: NDArray[np.int64]) -> int:
-    """Triples with an entity or a relation that train lacks."""
+    """Number of triples with an entity or a relation that does not occur in train."""
     entities, relations = train_T3[:, ::2], train_T3[:, 1]
     seen_T = np.isin(triple_T3[:, ::2], entities).all(1) & np.isin(triple_T3[:, 1], relations)
     return int((~seen_T).sum())
@@ -182,13 +182,13 @@ def relation_rows(graph: KnowledgeGraph) -> list[dict[str, Any]]:
 def warnings(
     graph: KnowledgeGraph, splits: list[dict[str, Any]], paired: list[Pairing]
 ) -> list[str]:
-    """What spoils an evaluation, a line each, from the rows of :func:`split_rows`."""
+    """Properties that distort an evaluation, a line each, from the rows of :func:`split_rows`."""
     lines = []
     for row in splits[1:]:
         for column, meaning in (
             ("in train", "are in train, too"),
             ("given away", "are in train under a duplicate, reverse or symmetric relation"),
-            ("unseen", "have an entity or a relation that train lacks"),
+            ("unseen", "have an entity or relation that does not occur in train"),
         ):
             if row[column]:
                 share = row[column] / row["triples"]

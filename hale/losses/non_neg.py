@@ -1,4 +1,4 @@
-"""Non-negative training (NonNeg): positives and a regularisation of the entity matrix (Eq. 3)."""
+"""Training without negatives (NonNeg): positives and a regularised entity matrix (Eq. 3)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,14 +16,14 @@ class NonNeg:
 
     Section 4.1.2 names "a square loss to maximize positive triple scores and a global
     regularization to constrain the distance between each entity vector and the center vector of
-    entity matrix", without its formula. Positives alone are best served by one point for all
-    entities, so the constraint must hold entities away from the centre as well as near it: they
-    are kept on a sphere around it. That is, softly, the pair of constraints (centred, of unit
-    length) of Peng et al. (NAACL 2021), whom the paper cites for this strategy.
+    entity matrix", without its formula. Positives alone are minimised by collapsing all entities
+    to one point, so the constraint must keep entities away from the centre as well as near it:
+    they are kept on a sphere around it. This is a soft form of the two constraints (centred, of
+    unit length) of Peng et al. (NAACL 2021), whom the paper cites for this strategy.
 
     Args:
-        weight: what the regularisation counts against the positives; above 0.
-        radius: distance from the centre that entities are held at; above 0.
+        weight: weight of the regularisation relative to the positives; above 0.
+        radius: radius of the sphere around the mean entity; above 0.
     """
 
     weight: float = 1.0

@@ -14,17 +14,18 @@ from hale.scoring.matrix import ScoreMatrix
 class QuerySampling:
     """Alignment of all positives, uniformity of a sampled share of the queries.
 
-    ``L = mean_B h(x_p)^2 + weight * mean_N LSE_E(-h(x_E))`` with ``square`` (Eq. 9), and
-    ``mean_B h(x_p)`` in its place without (Eq. 5). Eq. 9 prints ``-f^2``, which would push
-    positives apart; the text below it asks for plus. With alpha 1, weight 1 and no square it is
+    ``L = mean_B h(x_p)^2 + weight * mean_N LSE_E(-h(x_E))`` with ``square`` (Eq. 9); without it
+    the first term is ``mean_B h(x_p)`` (Eq. 5). Eq. 9 is printed with ``-f^2``, which would push
+    positives apart; the text below it calls for plus. With alpha 1, weight 1 and no square it is
     the cross-entropy over all entities (AllNeg, Eq. 2).
 
     Args:
-        alpha: share of the batch's queries whose scores over all entities are pushed down; the
-            first N = ceil(alpha B) of the shuffled batch. In (0, 1].
-        weight: lambda, what uniformity counts against alignment; above 0.
+        alpha: share of the batch's queries in the uniformity term, whose scores over all entities
+            are pushed down: the first N = ceil(alpha B) of the shuffled batch. In (0, 1]. The cost
+            of that term is proportional to it.
+        weight: lambda, the weight of uniformity relative to alignment; above 0.
         square: square the activated distance of positives ("PosSquare" in table 5).
-        mask_known: leave a query's known training answers out of its LSE, as filtered evaluation
+        mask_known: exclude a query's known training answers from its LSE, as filtered evaluation
             does. Not in the paper.
     """
 
@@ -39,7 +40,7 @@ class QuerySampling:
 
     @property
     def nonnegative(self) -> bool:
-        """Squares want activated distances >= 0."""
+        """Squares require activated distances >= 0."""
         return self.square
 
     def __call__(self, scores: ScoreMatrix, batch: QueryBatch) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ def negative_scores(
 ) -> Tensor:
     """Scores of ``num_negatives`` entities drawn for each query, ``score_BK``.
 
-    With ``filtered``, known training answers among them score -inf: they count as no negative.
+    With ``filtered``, known training answers among them score -inf, which excludes them.
     """
     entity_BK = batch.negatives(num_negatives)
     score_BK = scores.at(entity_BK)
@@ -34,16 +34,16 @@ def negative_scores(
 class SamNeg:
     """``L = mean_B -log sigmoid(m + f(x_p)) + mean_BK -log sigmoid(-m - f(x_n))``.
 
-    Scores of distance models are never above 0, so that alone no positive could be classified as
-    one: the margin m is the distance at which positive and negative are equally likely. Sun et al.
-    (ICLR 2019) fix it, as here; Chami et al. (ACL 2020), whom HaLE follows, train entity biases in
-    its place. Positives and negatives weigh one half each whatever K is, as in Sun et al.
+    Scores of distance models are never above 0, so without an offset no positive could be
+    classified as true: the margin m is the distance at which true and false are equally likely.
+    Sun et al. (ICLR 2019) fix it, as here; Chami et al. (ACL 2020), whom HaLE follows, train entity
+    biases instead. Positives and negatives have equal weight whatever K is, as in Sun et al.
 
     Args:
         num_negatives: K, negatives drawn for each query.
-        margin: m, added to every score: a few times the distance that training starts from (about
-            1); 0 for models whose scores have both signs.
-        filtered: draw no known training answer as a negative.
+        margin: m, added to every score: a few times the initial distance (about 1); 0 for models
+            whose scores have both signs.
+        filtered: exclude known training answers from the negatives.
     """
 
     num_negatives: int = 256
@@ -68,14 +68,15 @@ class SamNeg:
 class AdvNeg:
     """``L = mean_B [-log sigmoid(m + f(x_p)) - sum_K p_n log sigmoid(-m - f(x_n))]``.
 
-    SamNeg with hard negatives weighted up: p is the softmax of ``adversarial_temperature * f``
-    over the query's negatives, without gradient.
+    SamNeg with larger weights for hard negatives (self-adversarial negative sampling, Sun et al.,
+    ICLR 2019): p is the softmax of ``adversarial_temperature * f`` over the query's negatives,
+    without gradient.
 
     Args:
         num_negatives: K, negatives drawn for each query.
         margin: m, added to every score, as in SamNeg.
         adversarial_temperature: sharpness of the weights; near 0 they are equal.
-        filtered: draw no known training answer as a negative.
+        filtered: exclude known training answers from the negatives.
     """
 
     num_negatives: int = 256
@@ -95,7 +96,7 @@ class AdvNeg:
         negative_BK = negative_scores(scores, batch, self.num_negatives, self.filtered)
         positive = F.softplus(-self.margin - positive_B1).mean()
         logit_BK = self.adversarial_temperature * negative_BK.detach()
-        weight_BK = logit_BK.softmax(1).nan_to_num()  # all K filtered: no weight
+        weight_BK = logit_BK.softmax(1).nan_to_num()  # 0 where all K are excluded
         negative = (weight_BK * F.softplus(self.margin + negative_BK)).sum(1).mean()
         return {"loss": positive + negative, "positive": positive, "negative": negative}
 
@@ -106,8 +107,8 @@ class Contrastive:
 
     Args:
         num_negatives: K, negatives drawn for each query.
-        temperature: t; the lower, the more hard negatives count.
-        filtered: draw no known training answer as a negative.
+        temperature: t, above 0; the lower it is, the more hard negatives count.
+        filtered: exclude known training answers from the negatives.
     """
 
     num_negatives: int = 256

@@ -1,4 +1,4 @@
-"""What every model has in common: entity vectors, a query vector, and a comparator of the two."""
+"""Base classes of models: entity vectors, a query vector, and the comparator of the two."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -18,20 +18,23 @@ SOFTPLUS_ONE = 0.5413248546129181
 
 
 class QueryModel(nn.Module, ABC):
-    """Embeds a query (entity, relation) as a vector that the comparator compares with entities.
+    """Maps a query (entity, relation) to a vector, which the comparator compares with entities.
 
-    Subclass :class:`DistanceModel` or :class:`DotProductModel`.
+    Derive from :class:`DistanceModel` or :class:`DotProductModel`.
 
     Args:
         num_entities: E, rows of the entity table.
         num_relations: 2R, the relations of the graph and their reciprocals.
-        dim: D, real numbers per entity.
-        init_std: standard deviation of initial vectors; by default ``initial_norm_sq`` decides.
+        dim: D, the embedding dimension, counted in real numbers per entity.
+        init_std: standard deviation of initial vectors; sqrt(initial_norm_sq / dim) if not given.
+
+    Raises:
+        ArgumentError: an argument out of range.
     """
 
     comparator: ClassVar[Comparator]
     initial_norm_sq: ClassVar[float] = 0.5
-    """Expected squared norm of initial vectors: the squared distance of two entities is about 1."""
+    """Expected squared norm of initial vectors; 1/2 makes initial squared distances about 1."""
     even_dim: ClassVar[bool] = False
     """Whether coordinates come in pairs, so that ``dim`` must be even."""
 
@@ -54,7 +57,7 @@ class QueryModel(nn.Module, ABC):
 
     @abstractmethod
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """The query vectors Phi(e, r) of entity vectors and relation ids, ``query_BD``."""
+        """The query vectors Phi(e, r) for entity vectors and relation ids, ``query_BD``."""
 
     @property
     def num_entities(self) -> int:
@@ -62,15 +65,15 @@ class QueryModel(nn.Module, ABC):
         return self.entity.shape[0]
 
     def scale(self, relation_B: Tensor) -> Tensor:
-        """The comparator's positive scale of each query, ``scale_B``: 1 unless it is trained."""
+        """The comparator's positive scale for each query, ``scale_B``; 1 unless it is trained."""
         return self.entity.new_ones(relation_B.shape)
 
     def candidates(self, entity: Table) -> Table:
-        """The vectors that queries are compared with: those of the entities."""
+        """The vectors that queries are compared with: by default the entities'."""
         return entity
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
-        """The weighted regularisation of a batch's triples, a scalar added to the loss, if any."""
+        """The weighted regularisation of a batch's triples, a scalar added to the loss, or None."""
         return None
 
     def scores(self, entity_B: Tensor, relation_B: Tensor, activation: Activation) -> ScoreMatrix:
@@ -91,19 +94,22 @@ class QueryModel(nn.Module, ABC):
 
 
 class DistanceModel(QueryModel):
-    """A query compared by a distance, squared Euclidean by default, times a relation's scale c_r.
+    """A model compared by a distance, squared Euclidean by default, times the relation's scale c_r.
 
-    A subclass declares its relations' parameters in :meth:`build` and combines them with entity
-    vectors in :meth:`query`; all share this constructor.
+    A subclass declares the parameters of its relations in :meth:`build` and combines them with
+    entity vectors in :meth:`query`; all subclasses share this constructor.
 
     Args:
         num_entities: E, rows of the entity table.
         num_relations: 2R, the relations of the graph and their reciprocals.
-        dim: D, real numbers per entity.
+        dim: D, the embedding dimension, counted in real numbers per entity.
         relation_scale: train one positive scalar c_r per relation that multiplies the distance
-            (Eq. 8; "RelRatio" in table 5); without it the scale is 1.
-        scale_lr_multiplier: learning rate of c_r as a multiple of the optimizer's.
-        init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given.
+            (Eq. 8; "RelRatio" in table 5); otherwise the scale is 1.
+        scale_lr_multiplier: learning-rate multiplier of c_r; above 0.
+        init_std: standard deviation of initial vectors; sqrt(initial_norm_sq / dim) if not given.
+
+    Raises:
+        ArgumentError: an argument out of range.
     """
 
     comparator: ClassVar[Comparator] = SquaredEuclidean()
@@ -138,7 +144,7 @@ class DistanceModel(QueryModel):
         return lookup(F.softplus(self.raw_scale)[:, None], relation_B).squeeze(1)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters, those of c_r apart where their learning rate differs."""
+        """All parameters; those of c_r are a group of their own if their learning rate differs."""
         if self.raw_scale is None or self.scale_lr_multiplier == 1:
             return super().parameter_groups()
         rest = [p for p in self.parameters() if p is not self.raw_scale]
@@ -149,7 +155,7 @@ class DistanceModel(QueryModel):
 
 
 class DotProductModel(QueryModel):
-    """A query compared by dot product; relations have a scale of their own, so there is no c_r."""
+    """A model compared by dot product; its relation parameters include a scale, so no c_r."""
 
     comparator: ClassVar[Comparator] = NegativeDot()
 

@@ -1,4 +1,4 @@
-"""Bilinear models, score e^T M_r e': RESCAL, ComplEx and the dot-product DistMult."""
+"""Bilinear models, score e^T M_r e': RESCAL, ComplEx, and DistMult compared by dot product."""
 
 from typing import ClassVar
 
@@ -13,10 +13,10 @@ from hale.scoring.table import lookup
 
 
 def multiply_grouped(vector_BD: Tensor, matrix_GDX: Tensor, group_B: Tensor) -> Tensor:
-    """``vector_b @ matrix_g`` with each row's own group g, ``product_BX``.
+    """``vector_b @ matrix_g`` for the group g of each row, ``product_BX``.
 
-    Rows of a group are multiplied together, so no matrix is copied for each of its rows. On CUDA it
-    waits for the device to learn the groups' sizes.
+    The rows of a group are multiplied together, so no matrix is copied for each row. On CUDA it
+    synchronises with the device to learn the groups' sizes.
     """
     order_B = group_B.argsort()
     present_U, count_U = torch.unique_consecutive(group_B[order_B], return_counts=True)
@@ -32,8 +32,8 @@ class RESCAL(DotProductModel):
     Args:
         num_entities: E, rows of the entity table.
         num_relations: 2R, the relations of the graph and their reciprocals.
-        dim: D, real numbers per entity; a relation has D^2.
-        f2: weight of the squared Frobenius norms of a batch's factors.
+        dim: D, the embedding dimension of entities; a relation is a D x D matrix.
+        f2: weight of the squared Frobenius norms of a batch's factors; at least 0.
         init_std: standard deviation of initial values; 1 / sqrt(2 dim) if not given.
     """
 
@@ -70,8 +70,9 @@ class DistMultDot(DotProductModel):
     Args:
         num_entities: E, rows of the entity table.
         num_relations: 2R, the relations of the graph and their reciprocals.
-        dim: D, real numbers per entity.
-        n3: weight of the nuclear 3-norm of a batch's factors (Lacroix et al., ICML 2018).
+        dim: D, the embedding dimension, counted in real numbers per entity.
+        n3: weight of the nuclear 3-norm of a batch's factors (Lacroix et al., ICML 2018); at
+            least 0.
         init_std: standard deviation of initial values; 1 / sqrt(2 dim) if not given.
     """
 
@@ -100,14 +101,16 @@ class DistMultDot(DotProductModel):
         return self.n3 * n3(*(self.modulus(factor_BD) for factor_BD in factors))
 
     def modulus(self, factor_BD: Tensor) -> Tensor:
-        """The numbers whose absolute values N3 sums up: complex factors give their moduli."""
+        """The values whose cubed absolute values N3 sums: for complex factors, their moduli."""
         return factor_BD
 
 
 class ComplEx(DistMultDot):
-    """DistMultDot over complex numbers, so the score is Re <e, r, conj e'>; ``dim`` is 2 of each.
+    """DistMultDot over complex numbers, with score Re <e, r, conj e'>.
 
-    Source: Trouillon et al. (ICML 2016), trained as Lacroix et al. (ICML 2018) do.
+    ``dim`` counts real numbers: D = 32 are 16 complex coordinates.
+
+    Source: Trouillon et al. (ICML 2016), with the regularisation of Lacroix et al. (ICML 2018).
     """
 
     even_dim: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Models compared by squared Euclidean distance (HaLE section 3.3): one query vector each."""
+"""Models compared by squared Euclidean distance (HaLE section 3.3)."""
 
 from typing import ClassVar
 
@@ -24,9 +24,9 @@ class TransE(DistanceModel):
 class DistMult(DistanceModel):
     """Phi(e, r) = e * r, elementwise (Eq. 11; Yang et al., ICLR 2015).
 
-    r starts near 1 or -1 in each coordinate, at random: a reflection. Near 1 alone, every entity
-    would start as the nearest to its own queries, and would stay so where r^2 = 1, in symmetric
-    relations.
+    Each coordinate of r is initialised near 1 or -1 at random: a reflection. If all were near 1,
+    every entity would initially be the nearest to its own queries, and would remain so for
+    symmetric relations, where r^2 = 1.
     """
 
     def build(self) -> None:
@@ -66,7 +66,7 @@ class RotE(DistanceModel):
 class RotL(DistanceModel):
     """Phi(e, r) = Rot(r) e (+)_alpha r' by flexible addition (Eq. 14; Wang et al., EMNLP 2021).
 
-    alpha_r > 0 is trained per relation and starts at 1.
+    alpha_r > 0 is trained for each relation and initialised to 1.
     """
 
     even_dim: ClassVar[bool] = True
@@ -85,12 +85,12 @@ class RotL(DistanceModel):
 
 
 class Rot2L(DistanceModel):
-    """Phi(e, r) = Rot(r) e' (+)_alpha r' of e' = tanh(Rot(s) e (+)_alpha' s') (Wang et al., 2021).
+    """Phi(e, r) = Rot(r) e' (+)_alpha r', e' = tanh(Rot(s) e (+)_alpha' s') (Wang et al., 2021).
 
-    The first layer (s, s', alpha') is shared by all relations; the second is RotL's, one for each
-    relation. The source (Findings of EMNLP) describes two stacked rotation-translation layers that
-    share a part of their parameters across relations; which part, and the function between the
-    layers, are choices made here.
+    The first layer (s, s', alpha') is shared by all relations; the second is RotL's, with
+    parameters for each relation. The source (Findings of EMNLP) describes two stacked
+    rotation-translation layers that share some of their parameters across relations; which ones,
+    and the function between the layers, are choices made here.
     """
 
     even_dim: ClassVar[bool] = True
@@ -115,11 +115,11 @@ class Rot2L(DistanceModel):
 
 
 class MuRE(DistanceModel):
-    """Phi(e, r) = e * r + r', elementwise: DistMult and TransE at once (Balazevic et al., 2019).
+    """Phi(e, r) = e * r + r', elementwise: DistMult and TransE combined (Balazevic et al., 2019).
 
     MuRE (NeurIPS 2019) translates the candidate, ``d(e * r, e' + r')``; here the query is
-    translated instead, the same up to the sign of r'. Its entity biases are left out, as MuRP's
-    are. r starts near 1 or -1 at random, as DistMult's does.
+    translated instead, which is the same up to the sign of r'. Its entity biases are omitted, as
+    MuRP's are. r is initialised near 1 or -1 at random, as in DistMult.
     """
 
     def build(self) -> None:

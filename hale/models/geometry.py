@@ -1,7 +1,7 @@
-"""Pure geometric functions on vectors of even dimension; pairs (2i, 2i+1) are one plane.
+"""Pure geometric functions on vectors; coordinates 2i and 2i+1 span a plane.
 
-The Poincare ball of curvature -c has radius 1/sqrt(c). ``c_B1`` holds one curvature per row. Points
-are kept off the ball's edge by a margin that the dtype can resolve (``project_to_ball``), so that
+The Poincare ball of curvature -c has radius 1/sqrt(c). ``c_B1`` holds one c per row. Points are
+kept away from the ball's edge by a margin that the dtype can resolve (``project_to_ball``), so that
 every function here is finite, with finite gradients, for any input.
 
 Sources: Chami et al., "Low-Dimensional Hyperbolic Knowledge Graph Embeddings" (ACL 2020); Ganea et
@@ -15,7 +15,7 @@ TINY = 1e-15
 
 
 def circle(angle_BH: Tensor) -> Tensor:
-    """The point (cos, sin) of each angle in radians, one plane each, ``point_BD``; D = 2H."""
+    """The point (cos, sin) for each angle in radians, a plane each, ``point_BD``; D = 2H."""
     return torch.stack((angle_BH.cos(), angle_BH.sin()), -1).flatten(-2)
 
 
@@ -32,7 +32,7 @@ def givens_reflect(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
 
 
 def complex_multiply(x_BD: Tensor, y_BD: Tensor) -> Tensor:
-    """Elementwise product of complex vectors, each plane being (real, imaginary) (ComplEx)."""
+    """Elementwise product of complex vectors whose planes are (real, imaginary) parts (ComplEx)."""
     x_BH, y_BH = (
         torch.view_as_complex(z.reshape(*z.shape[:-1], -1, 2).contiguous()) for z in (x_BD, y_BD)
     )
@@ -49,8 +49,8 @@ def complex_modulus(x_BD: Tensor) -> Tensor:
 def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e-2) -> Tensor:
     """RotL's flexible addition ``alpha (x + y) / (1 + x.y)`` (Eq. 14).
 
-    The denominator crosses 0 where ``x.y = -1``. Within ``guard`` of 0 it is held at ``guard``
-    with its own sign, so the result stays finite.
+    The denominator vanishes where ``x.y = -1``. Within ``guard`` of 0 it is replaced by ``guard``
+    with its sign, so the result is finite.
     """
     denominator_B1: Tensor = 1 + torch.linalg.vecdot(x_BD, y_BD)[..., None]
     with torch.no_grad():
@@ -62,7 +62,7 @@ def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e
 
 
 def project_to_ball(x_BD: Tensor, c_B1: Tensor) -> Tensor:
-    """Pull points on or past the edge to norm ``(1 - margin) / sqrt(c)``; others stay.
+    """Scale points beyond the margin back to norm ``(1 - margin) / sqrt(c)``; others are unchanged.
 
     The margin is 4e-3 in float32 and coarser types, 1e-5 in float64.
     """

@@ -1,12 +1,12 @@
-"""Models of the Poincare ball (HaLE appendix A.2): MuRP, RefH, RotH and AttH.
+"""Models in the Poincare ball (HaLE appendix A.2): MuRP, RefH, RotH and AttH.
 
 Entities and translations are tangent vectors at the origin. A relation transforms the entity
-linearly, there or in the ball, where isometries that fix the origin act alike, and translates by
-Moebius addition in the ball. The comparator is the squared hyperbolic distance, its scale the
-relation's curvature.
+linearly, in the tangent space or in the ball (isometries that fix the origin act alike in both),
+and translates it by Moebius addition in the ball. The comparator is the squared hyperbolic
+distance; its scale is the relation's curvature.
 
-The papers add trained biases of the two entities to the score. They are left out: the query's
-changes no rank, and the candidate's is not part of the geometry that is compared here.
+The papers add trained biases of the two entities to the score. They are omitted here: the query's
+bias changes no rank, and the candidate's is not part of the geometry that is compared.
 """
 
 from abc import abstractmethod
@@ -21,13 +21,14 @@ from hale.scoring.comparators import Comparator, Poincare
 from hale.scoring.table import lookup
 
 MIN_CURVATURE = 1e-6
-"""Flatter balls are numerically Euclidean, and divide by numbers near 0."""
+"""Flatter balls are numerically Euclidean, and would divide by values near 0."""
 
 
 class HyperbolicModel(DistanceModel):
     """Phi(e, r) = point_r(e) (+)_c exp_0(r'); the scale c_r is the curvature, 1 if not trained.
 
-    Near the origin hyperbolic lengths count double: ``init_std`` is 1 / sqrt(8 dim) by default.
+    Near the origin hyperbolic lengths are twice the Euclidean ones, so ``init_std`` is
+    1 / sqrt(8 dim) by default.
     """
 
     comparator: ClassVar[Comparator] = Poincare()
@@ -41,7 +42,7 @@ class HyperbolicModel(DistanceModel):
 
     @abstractmethod
     def point(self, entity_BD: Tensor, relation_B: Tensor, c_B1: Tensor) -> Tensor:
-        """The point of the ball that the relation maps the entity to, before it is translated."""
+        """The point in the ball to which the relation maps the entity before the translation."""
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         c_B1 = self.scale(relation_B)[:, None]
@@ -51,13 +52,14 @@ class HyperbolicModel(DistanceModel):
 
 
 class MuRP(HyperbolicModel):
-    """Stretch each coordinate (Balazevic et al., NeurIPS 2019); there the curvature is 1.
+    """Stretch each coordinate (Balazevic et al., NeurIPS 2019, where the curvature is 1).
 
-    Factors start with random signs, as the authors' do (uniform on [-1, 1]) and DistMult's here.
+    Factors are initialised with random signs, as the authors' are (uniform on [-1, 1]) and as in
+    DistMult here.
 
     MuRP translates the candidate, ``d(exp_0(R e), e' (+) r')``. As every model here is a query
-    vector, the query is translated instead; in Euclidean space that is the same up to the sign of
-    r', in the ball up to a rotation besides, since Moebius addition does not commute.
+    vector, the query is translated instead. In Euclidean space that is the same up to the sign of
+    r'; in the ball it also differs by a rotation, since Moebius addition does not commute.
     """
 
     def build(self) -> None:
@@ -71,8 +73,9 @@ class MuRP(HyperbolicModel):
 class RotH(HyperbolicModel):
     """Translate, then rotate each plane (Chami et al., ACL 2020).
 
-    The paper's formula has the translation after the rotation alone; the authors' code, which its
-    results come from, has one before it too. It starts at 0 here, where both are the same.
+    The paper's formula translates only after the rotation; the authors' code, which produced its
+    results, also translates before it. That translation is initialised to 0 here, where the two
+    agree.
     """
 
     even_dim: ClassVar[bool] = True
@@ -102,10 +105,10 @@ class RefH(HyperbolicModel):
 
 
 class AttH(HyperbolicModel):
-    """Weigh the reflected and the rotated entity by attention (Chami et al., ACL 2020).
+    """Average the reflected and the rotated entity with attention (Chami et al., ACL 2020).
 
     The weights are the softmax of the two vectors' dot products with the relation's context
-    vector, over sqrt(D).
+    vector, divided by sqrt(D).
     """
 
     even_dim: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Models with a network on the query side, compared by dot product: ConvE and TuckER."""
+"""Models that compute the query with a network and compare by dot product: ConvE and TuckER."""
 
 import math
 
@@ -15,22 +15,22 @@ KERNEL = 3
 
 
 class ConvE(DotProductModel):
-    """Phi(e, r) = relu(vec(relu([e; r] * filters)) W) on e and r stacked as images.
+    """Phi(e, r) = relu(vec(relu([e; r] * filters)) W), with e and r stacked as images.
 
-    An image is as near to square as ``dim`` allows, height >= width. Each candidate has a bias:
-    one more column of the candidates, multiplied by a 1 in the query.
+    An image is as nearly square as ``dim`` allows, with height >= width. Each candidate has a
+    bias: an additional column of the candidates, multiplied by a 1 in the query.
 
     Source: Dettmers et al. (AAAI 2018).
 
     Args:
         num_entities: E, rows of the entity table.
         num_relations: 2R, the relations of the graph and their reciprocals.
-        dim: D, real numbers per entity and per relation; it must have a divisor of at least 3
-            up to its square root.
+        dim: D, the embedding dimension of entities and relations; it must have a divisor between
+            3 and its square root.
         channels: number of 3 x 3 filters.
-        input_dropout: share of the stacked image's pixels dropped.
-        channel_dropout: share of the feature maps dropped.
-        query_dropout: share of the query's coordinates dropped.
+        input_dropout: dropout rate of the stacked image's pixels.
+        channel_dropout: dropout rate of whole feature maps.
+        query_dropout: dropout rate of the query's coordinates.
         init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given.
     """
 
@@ -71,7 +71,7 @@ class ConvE(DotProductModel):
         return Table(torch.cat((entity.tensor, self.bias), 1))
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        """Convolve the two images, project, and append a 1 for the bias."""
+        """Convolve the stacked images, project, and append a 1 for the bias."""
         pair = (entity_BD, lookup(self.relation, relation_B))
         image_B1HW = torch.cat([vector_BD.view(-1, *self.image) for vector_BD in pair], 1)
         feature_BX = self.convolution(image_B1HW[:, None]).flatten(1)
@@ -80,10 +80,10 @@ class ConvE(DotProductModel):
 
 
 def _image(dim: int) -> tuple[int, int]:
-    """Height and width of a vector as an image.
+    """Height and width of the image of a vector.
 
     Raises:
-        ArgumentError: the image is narrower than a filter.
+        ArgumentError: the image would be narrower than a filter.
     """
     width = next(n for n in range(math.isqrt(dim), 0, -1) if dim % n == 0)
     if width < KERNEL:
@@ -95,21 +95,21 @@ def _image(dim: int) -> tuple[int, int]:
 
 
 class TuckER(DotProductModel):
-    """Phi(e, r) = W x_1 e x_2 r with one core tensor W, batch norm and dropout between the steps.
+    """Phi(e, r) = W x_1 e x_2 r with a shared core tensor W, and batch norm and dropout in between.
 
     Source: Balazevic et al. (EMNLP 2019).
 
     Args:
         num_entities: E, rows of the entity table.
         num_relations: 2R, the relations of the graph and their reciprocals.
-        dim: D, real numbers per entity.
-        relation_dim: real numbers per relation; ``dim`` if not given.
-        input_dropout: share of the entity's coordinates dropped.
-        matrix_dropout: share of the entries of a relation's matrix ``W x_2 r`` dropped; all
-            queries of the relation in a batch have the same matrix, which is contracted once.
-        query_dropout: share of the query's coordinates dropped.
-        init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given. The core
-            starts uniform on [-1, 1].
+        dim: D, the embedding dimension of entities.
+        relation_dim: embedding dimension of relations; ``dim`` if not given.
+        input_dropout: dropout rate of the entity's coordinates.
+        matrix_dropout: dropout rate of the entries of a relation's matrix ``W x_2 r``; all queries
+            of a relation in a batch share one matrix, which is contracted once.
+        query_dropout: dropout rate of the query's coordinates.
+        init_std: standard deviation of initial vectors; 1 / sqrt(2 dim) if not given. The core is
+            initialised uniformly on [-1, 1].
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Regularisers of the factors of a batch's triples; unweighted scalars."""
+"""Regularisers of the factors of a batch's triples, as unweighted scalars."""
 
 import torch
 from torch import Tensor

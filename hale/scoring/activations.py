@@ -1,13 +1,13 @@
 """Hardness-aware activations: increasing maps from distance to distance.
 
-The score of a candidate is ``-activation(distance)``. Far candidates are pushed further (the soft
-constraint, slope ``beta``) until the bound ``gamma`` (the hard constraint), beyond which they stop
-taking part in training.
+The score of a candidate is ``-activation(distance)``. Distant candidates are pushed further away
+(the soft constraint, slope ``beta``) up to the bound ``gamma`` (the hard constraint), where their
+gradient vanishes.
 
 An activation is a frozen dataclass: a pure function with named parameters, comparable and
-printable. ``nonnegative`` says that it is defined for distances >= 0 only, so it does not serve
-comparators whose distance may be negative (the negative dot product). ``positive`` says that its
-values are above 0 even there, so that a loss may square them.
+printable. ``nonnegative`` means that it is defined for distances >= 0 only, so it cannot be
+combined with comparators whose distance may be negative (the negative dot product). ``positive``
+means that its values are above 0 for negative distances too, so that a loss may square them.
 
 Source: Wang et al., "Swift and Sure" (WWW'22), section 3.2 and figure 1.
 """
@@ -39,7 +39,7 @@ class Activation(Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """h(x) = x: no hardness."""
+    """h(x) = x: no activation."""
 
     nonnegative: ClassVar[bool] = False
     positive: ClassVar[bool] = False
@@ -98,7 +98,7 @@ class Halin:
         require("gamma", self.gamma, at_least=2)  # Halin is 2 at x = 1 and would fall there
 
     def __call__(self, distance: Tensor) -> Tensor:
-        """Evaluate both pieces and choose."""
+        """Evaluate both pieces and select one."""
         beyond = (self.beta * (distance - 1) + 2).clamp(max=self.gamma)
         return torch.where(distance < 1, 2 * distance, beyond)
 
@@ -107,7 +107,7 @@ class Halin:
 class XExp:
     """h(x) = x exp(x), RotL's own nonlinearity (Eq. 16); the exponent is capped at ``limit``.
 
-    Beyond ``limit`` it goes on as x exp(limit): still increasing, and finite in float32.
+    Beyond ``limit`` it continues as x exp(limit): still increasing, and finite in float32.
     """
 
     limit: float = 20.0
@@ -124,10 +124,10 @@ class XExp:
 
 @dataclass(frozen=True)
 class Artanh:
-    """h(x) = 2 artanh(y) of the normalised distance y = x / (1 + x), which is ln(1 + 2x).
+    """h(x) = 2 artanh(y) of the normalised distance y = x / (1 + x), which equals ln(1 + 2x).
 
     The nonlinearity of hyperbolic distances is defined on [0, 1), so the distance is normalised
-    first (section 4.2.4); the closed form has no pole and no cancellation.
+    first (section 4.2.4); the closed form has neither a pole nor cancellation.
     """
 
     nonnegative: ClassVar[bool] = True

@@ -1,11 +1,11 @@
 """Comparators: the distance between a query and an entity, from one dot product.
 
 Every comparator is an elementwise function of the dot product ``q.e``, the squared norms ``|q|^2``
-and ``|e|^2``, and one positive number per query, its ``scale``. So the distances of many queries to
-all entities are one matrix product and an elementwise function of its result; whatever the shape
-of the arguments is, they broadcast.
+and ``|e|^2``, and one positive number per query, its ``scale``. The distances of many queries to
+all entities are therefore one matrix product and an elementwise function of its result. The
+arguments may have any shapes that broadcast.
 
-``nonnegative`` says that no distance is below 0, which some activations need.
+``nonnegative`` means that no distance is below 0, as some activations require.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Comparator(Protocol):
-    """Elementwise distance from a dot product and what belongs to either side of it."""
+    """Elementwise distance from a dot product, the two squared norms and a scale."""
 
     @property
     def nonnegative(self) -> bool:
@@ -33,7 +33,7 @@ class SquaredEuclidean:
     nonnegative: ClassVar[bool] = True
 
     def __call__(self, dot: Tensor, query_sq: Tensor, entity_sq: Tensor, scale: Tensor) -> Tensor:
-        """Expand the square; rounding below 0 is clamped away."""
+        """Expand the square; values below 0 by rounding are clamped to 0."""
         return scale * (query_sq + entity_sq - 2 * dot).clamp(min=0)
 
 
@@ -55,14 +55,14 @@ class Poincare:
     ``(2/sqrt(c) artanh(sqrt(c) |-q (+)_c exp_0(e)|))^2`` of a query point q in the ball and an
     entity given by its tangent vector e at the origin, with c the query's scale. By the hyperbolic
     law of cosines, with A = 2 artanh(sqrt(c)|q|), B = 2 sqrt(c)|e| and theta the angle between
-    them, ``sqrt(c) d = 2 arsinh(sqrt(sinh^2((A-B)/2) + sinh A sinh B (1 - cos theta) / 2))``: no
-    difference of large numbers but in 1 - cos theta. Values and gradients are finite for scales of
-    1e-6 and more, at the origin, at the edge, for equal points, and for entities of any norm.
+    them, ``sqrt(c) d = 2 arsinh(sqrt(sinh^2((A-B)/2) + sinh A sinh B (1 - cos theta) / 2))``: the
+    only cancellation is in 1 - cos theta. Values and gradients are finite for scales of at least
+    1e-6, at the origin, at the edge, for equal points, and for entities of any norm.
     """
 
     nonnegative: ClassVar[bool] = True
-    _tiny: ClassVar[float] = 1e-15  # squares below it count as it: no division by 0
-    _reach: ClassVar[float] = 30.0  # longest B; sinh stays finite in float32
+    _tiny: ClassVar[float] = 1e-15  # least square, so that nothing is divided by 0
+    _reach: ClassVar[float] = 30.0  # greatest B, so that sinh is finite in float32
 
     def __call__(self, dot: Tensor, query_sq: Tensor, entity_sq: Tensor, scale: Tensor) -> Tensor:
         """Evaluate by the law of cosines."""

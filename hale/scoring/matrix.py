@@ -1,4 +1,4 @@
-"""The matrix of scores of queries against all entities, which is never held as a whole."""
+"""The matrix of scores of queries against all entities, which is never materialised."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ from hale.scoring.table import Table
 class ScoreMatrix:
     """f(q_b, e) = -activation(distance(q_b, e)) for B queries and all E entities (Eq. 8).
 
-    What a loss may ask of it: its length B, its first rows, chosen entries, and the LogSumExp of
-    each row. None of these materialises the matrix.
+    A loss may ask for its length B, its first rows, chosen entries, the LogSumExp of each row, and
+    the entity vectors. None of these materialises the matrix.
     """
 
     query_BD: Tensor
@@ -32,7 +32,7 @@ class ScoreMatrix:
 
     @property
     def entity_ED(self) -> Tensor:
-        """The vectors that queries are compared with."""
+        """The vectors that queries are compared with; a loss may use them freely."""
         return self.entity.tensor
 
     def first(self, rows: int) -> "ScoreMatrix":
@@ -49,7 +49,7 @@ class ScoreMatrix:
         )
 
     def logsumexp(self, known: Known | None = None) -> Tensor:
-        """LogSumExp of each row over all entities but its known ones, ``lse_B``; differentiable."""
+        """LogSumExp of each row without its ``known`` entities, ``lse_B``; differentiable."""
         return entity_logsumexp(
             self.query_BD, self.scale_B, self.entity.whole(), self.comparator, self.activation,
             known,

@@ -1,4 +1,4 @@
-"""Rows of a table by id, with the gradient that is cheapest on the table's device."""
+"""Embedding tables: reading rows by id, with the gradient that is cheapest on each device."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from torch.nn import functional as F
 def lookup(table_RX: Tensor, index: Tensor) -> Tensor:
     """Rows of ``table_RX`` at an integer ``index`` of any shape, as ``index``'s shape + (X,).
 
-    What ``torch.nn.functional.embedding`` gives. On a CPU its gradient scans all ids once per
-    thread; adding row by row is two to four times as fast. On CUDA adding would be atomic and the
-    order of sums, so their last bits, would be left to chance.
+    The same values as ``torch.nn.functional.embedding``. On a CPU the gradient of ``embedding``
+    scans all ids once per thread; adding row by row is two to four times as fast. On CUDA adding
+    rows would be atomic, and the order of summation, hence the last bits, not deterministic.
 
     Raises:
-        IndexError: an id is not a row.
+        IndexError: an id out of range.
     """
     if table_RX.device.type != "cpu":
         return F.embedding(index, table_RX)
@@ -24,16 +24,16 @@ def lookup(table_RX: Tensor, index: Tensor) -> Tensor:
 
 
 class Table:
-    """A large table as one step reads it: rows by id, several times, and then the whole.
+    """A large table during one training step: read by rows several times, then as a whole.
 
-    The gradient of each read is dense, as large as the table, and most of it zeros. On a CPU the
-    reads therefore form a chain: each passes the table on to the next, and in the backward pass
-    adds its rows to the gradient that comes back along the chain, in place. A step of a table of a
-    million rows forms one dense gradient for it instead of three. Reads in any order, or left out,
-    have the same sums.
+    The gradient of each read is dense, as large as the table and mostly zeros. On a CPU the reads
+    therefore form a chain: each passes the table on to the next, and in the backward pass adds its
+    rows in place to the gradient that comes back along the chain. A step on a table of a million
+    rows allocates one dense gradient instead of three. The sums are the same whatever the order of
+    the reads, and whether or not the loss uses all of them.
 
     Args:
-        tensor: the table, (R, X).
+        tensor: the table, (R, X); what a loss of your own should read.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -45,7 +45,7 @@ class Table:
         return len(self.tensor)
 
     def lookup(self, index: Tensor) -> Tensor:
-        """What :func:`lookup` gives."""
+        """The rows at an index, as the function :func:`lookup` returns them."""
         chained = torch.is_grad_enabled() and self._next.requires_grad
         if not chained or self.tensor.device.type != "cpu":
             return lookup(self.tensor, index)
@@ -53,23 +53,23 @@ class Table:
         return row_BX.view(*index.shape, self.tensor.shape[1])
 
     def through(self, function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
-        """What an autograd function makes of the table and ``arguments``, as a link of the chain.
+        """Apply an autograd function to the table and ``arguments`` as a link of the chain.
 
-        The function takes the table first and returns a tensor of its own and the table. Its
-        backward pass adds to the gradient of the table that it returned, in place, or makes one
-        where there is none.
+        The function takes the table first and returns its result and the table. Its backward pass
+        adds in place to the gradient of the returned table, or allocates one if there is none.
         """
-        made: Tensor
-        made, self._next = function.apply(  # type: ignore[no-untyped-call]  # torch's
+        result: Tensor
+        result, self._next = function.apply(  # type: ignore[no-untyped-call]  # torch's
             self._next, *arguments
         )
-        return made
+        return result
 
     def whole(self) -> Tensor:
-        """The table, at the end of the chain.
+        """The table at the end of the chain, for the kernels.
 
-        For functions whose gradient of it is a tensor of their own making, which nobody else holds:
-        the rows are added to it in place. Others take :attr:`tensor`.
+        The rows of earlier reads are added in place to its gradient, unless that is not contiguous
+        (an expanded one, as ``sum`` returns, is copied first). The gradient must therefore belong
+        to nobody else: use :attr:`tensor` unless a function of your own allocates it.
         """
         return self._next
 
@@ -92,4 +92,4 @@ class _Lookup(torch.autograd.Function):
             return table_RX, None
         if table_RX is None:
             table_RX = row_BX.new_zeros(ctx.shape)
-        return table_RX.index_add_(0, index_B, row_BX), None
+        return table_RX.contiguous().index_add_(0, index_B, row_BX), None
