@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.cells import cell_len
+from rich.console import Console
 
 import hale
 from hale.cli import COMMANDS, output, run_command
 from hale.graphs.kg import KnowledgeGraph
 from hale.models.euclidean import TransE
 from hale.runs.model_folder import write_model
+from hale.runs.tables import FittedTable, plain
 
 ROOT = Path(__file__).resolve().parent.parent
 HALE = [sys.executable, "-m", "hale"]
@@ -71,7 +75,7 @@ def named_model(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_predict_tells_what_the_library_tells(call, trained_folder):
+def test_predict_gives_the_answers_of_the_library(call, trained_folder):
     model = hale.load(trained_folder)
     expected = model.predict(head="e7", relation="two", k=5)
     rows = rows_of(call("predict", trained_folder, "--head", "e7", "--relation", "two", "-k", 5))
@@ -161,7 +165,7 @@ def test_parquet_is_written_or_refused(call, fail, trained_folder):
         assert len(parquet.read_table("a.parquet")) == 10
 
 
-def test_evaluate_tells_what_training_told(call, trained_folder, graph):
+def test_evaluate_repeats_the_metrics_of_training(call, trained_folder, graph):
     record = json.loads((trained_folder / "result.json").read_text())
     for split in ("valid", "test"):
         both, tail, head = rows_of(call("evaluate", trained_folder, "--split", split))
@@ -366,7 +370,7 @@ def test_the_tab_key_completes_choices(tmp_path):
     assert {"model=rotl", "model=rote", "model=rotate"} <= set(done.stdout.split())
 
 
-def test_a_reader_who_has_enough_is_no_error(trained_folder, tmp_path):
+def test_a_closed_stdout_is_not_an_error(trained_folder, tmp_path):
     command = [*HALE, "predict", str(trained_folder), "--head", "e1", "--relation", "one"]
     reading, writing = os.pipe()
     os.close(reading)
@@ -375,6 +379,126 @@ def test_a_reader_who_has_enough_is_no_error(trained_folder, tmp_path):
     )
     os.close(writing)
     assert done.stderr == ""
+
+
+METRICS = {
+    "mrr": 0.00479, "hits@1": 0.0, "hits@10": 0.0041, "mr": 692.14, "amri": 0.3214,
+    "tie_gap": 5e-05, "tail/mrr": 1.0, "parameters": 1311276, "count": 1320,
+}  # fmt: skip
+RELATIONS = ("cousin_of", "/film/film/release_date_s./film/film_regional_release_date", "親類関係")
+
+
+def parts_of(name: str) -> list[str]:
+    """What a table does not break."""
+    return [part for part in re.split(r"[/_. ]+", name) if part]
+
+
+def printed(rows: list[dict], width: int, drop: tuple[str, ...] = ()) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(FittedTable(rows, "title", drop, "--format tsv"))
+    text = file.getvalue()
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    return text
+
+
+@pytest.mark.parametrize("width", [25, 30, 47, 60, 80, 110, 200])
+@pytest.mark.parametrize("drop", [(), ("tie_gap", "amri", "mr"), tuple(METRICS)[::-1]])
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_no_digit_and_no_column_is_lost_at_any_width(width, drop, count):
+    rows = [{"relation": RELATIONS[i % 3]} | METRICS for i in range(count)]
+    text = printed(rows, width, drop)
+    note = " ".join(text.partition("not shown at")[2].split())
+    dropped = [name for name in METRICS if name in drop and name in re.findall(r"[^ ,;]+", note)]
+    assert bool(dropped) == ("has all" in note)
+    for name, value in METRICS.items():
+        assert all(part in text for part in parts_of(name))
+        assert name in dropped or text.split().count(plain(value)) >= count, name
+    assert all(part in text for i in range(min(count, 3)) for part in parts_of(RELATIONS[i]))
+
+
+def test_a_wide_table_of_few_rows_is_turned_on_its_side():
+    text = printed([{"split": s} | METRICS for s in ("train", "valid", "test")], 40, ("mrr",))
+    lines = [line.split() for line in text.splitlines()]
+    assert ["split", "train", "valid", "test"] in lines
+    assert ["parameters", *["1311276"] * 3] in lines
+    assert "not shown" not in text
+
+
+@pytest.mark.parametrize("columns", [30, 80, 110])
+@pytest.mark.parametrize(
+    "arguments", [["evaluate", "RUN", "--per-relation"], ["predict", "RUN", "--head", "e7",
+                  "--relation", "two"], ["results", "RUN"], ["stats", "family"],
+                  ["recipe", "model=rotl", "dataset=wn18rr"]],
+)  # fmt: skip
+def test_every_line_fits_the_terminal(call, monkeypatch, trained_folder, columns, arguments):
+    words = [trained_folder if word == "RUN" else word for word in arguments]
+    rows = rows_of(call(*words, "--format", "tsv"))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = re.sub(r"\x1b\[\d*m", "", call(*words))
+    assert max(map(cell_len, text.splitlines())) <= columns
+    first = next(iter(rows[0]))
+    assert first in text.partition("not shown at")[0]
+    for name in rows[0]:
+        assert all(part in text for part in parts_of(name))
+    for row in rows:
+        assert all(part in text for part in parts_of(row[first]))
+
+
+def test_numbers_are_shown_to_four_digits():
+    cells = (
+        0.5,
+        1e-05,
+        0.0123456,
+        692.14,
+        0,
+        1311276,
+        0.0,
+        None,
+        True,
+        float("nan"),
+        "a\x1b",
+        -3.0,
+    )
+    assert [plain(cell) for cell in cells] == [
+        "0.5000", "1e-05", "0.0123", "692.1", "0", "1311276", "0.0000", "", "true", "", "a\\x1b",
+        "-3.0000",
+    ]  # fmt: skip
+
+
+def test_results_types_numbers_and_counts(call, trained_folder):
+    (row,) = json.loads(call("results", trained_folder, "--format", "json"))
+    assert (row["seed"], type(row["parameters"]), type(row["test/mrr"])) == (0, int, float)
+
+
+def test_a_name_that_begins_with_a_dash(call, tmp_path):
+    folder = named_model(tmp_path / "odd", "-x", "y")
+    rows = rows_of(call("predict", folder, "--head=-x", "--relation", "r"))
+    assert {row["head"] for row in rows} == {"-x"}
+    done = subprocess.run(
+        [*HALE, "predict", "odd", "--head", "-x", "--relation", "r"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "expected one argument (if the name begins with -: --head=-NAME)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "nowhere", "--head", "a", "--relation", "b"], ["evaluate", "nowhere"],
+     ["classify", "nowhere"], ["export", "nowhere", "--out", "x"], ["stats", "nowhere"],
+     ["results", "nowhere"], ["report", "nowhere"]],
+)  # fmt: skip
+def test_a_wrong_folder_is_reported_before_the_heavy_imports(tmp_path, arguments):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "hale", *arguments],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert len(lines) == 1
+    assert "nowhere is " in lines[0]
+    assert not any(line.endswith((" torch", " hydra")) for line in done.stderr.splitlines())
 
 
 def test_a_table_is_for_terminals(monkeypatch, capsys):
