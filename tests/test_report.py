@@ -167,6 +167,20 @@ def test_no_two_settings_look_alike(runs):
     assert len(shown) == len({entry for style in styles for entry in style.entries})
 
 
+def test_bookkeeping_and_recipes_are_no_differences():
+    runs = [finished(loss="x", experiment=f"e{i}", logger=f"l{i}", seed=str(i)) for i in range(2)]
+    for i, run in enumerate(runs):
+        run.record["config"] |= {"loss": {"_target_": f"hale.m{i}.Loss"}, "logger": {"mode": i}}
+    assert differences(runs) == ["seed"]
+    dims = [finished(loss="x", dim=dim) for dim in ("32", "64")]
+    for run, rate in zip(dims, (0.1, 0.2), strict=True):
+        run.record["config"]["lr"] = rate
+    assert differences(dims) == ["model.dim"]
+    dims.append(finished(loss="x", dim="64"))
+    dims[2].record["config"]["lr"] = 0.3
+    assert differences(dims) == ["model.dim", "lr"]
+
+
 def test_replicas_look_alike_and_the_legend_lists_what_is_drawn(tmp_path):
     for i, (dataset, model) in enumerate(
         [("wn18rr", "rotl"), ("wn18rr", "rote"), ("fb15k237", "rotl"), ("fb15k237", "mure")] * 2

@@ -59,7 +59,12 @@ def differences(runs: Sequence["RunFolder"]) -> list[str]:
 
 
 def _telling(settings: Mapping[str, str | None]) -> dict[str, str | None]:
-    return {k: v for k, v in settings.items() if k.split(".", 1)[0] not in BOOKKEEPING}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name.split(".", 1)[0] not in BOOKKEEPING
+        and not name.rsplit(".", 1)[-1].startswith("_")  # classes count by their config choice
+    }
 
 
 def dataset_title(settings: Mapping[str, str]) -> str:
