@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint check clean
+.PHONY: help setup run test lint check docs clean
 .PHONY: tables table1 table2 table2-full table3 table3-full table5 figures fig1 fig2 fig3 classification systems
 .PHONY: bench race
 .NOTPARALLEL: # concurrent runs would share the machine, and so each other's training seconds
@@ -33,6 +33,15 @@ lint: $(READY) ## check style and types
 	$(BIN)/mypy
 
 check: lint test ## all of the above checks
+
+DOCS := $(VENV)/.docs
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS) ## build the documentation site in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Tables and figures (docs/experiments.md says more):
 #   BUDGET   of the paper's training seconds as 0.25, or seconds as 60s; or STEPS=2000
@@ -130,4 +139,4 @@ race: $(BENCH) ## valid MRR against training seconds: hale, ComplEx-N3, PyKEEN
 	$(BIN)/python -m benchmarks.race --report --folder $(RACE)
 
 clean: ## remove the environment and caches, not the results
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site

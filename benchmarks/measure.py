@@ -28,7 +28,7 @@ from hale.runs.record import provenance
 
 Row = dict[str, Any]
 
-NO_PYKEEN = "not run: pykeen is not installed (pip install 'hale[bench]')"
+NO_PYKEEN = "not run: pykeen is not installed (pip install -e '.[bench]')"
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

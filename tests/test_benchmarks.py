@@ -78,7 +78,7 @@ def test_every_size_has_its_own_peak(quick):
 
 def test_without_pykeen_hale_is_measured_alone(quick):
     records, printed = quick
-    assert printed.count("not run: pykeen is not installed (pip install 'hale[bench]')") == 2
+    assert printed.count("not run: pykeen is not installed (pip install -e '.[bench]')") == 2
     assert all("ratio" not in row for row in records["ranking"]["tables"]["ranking"])
     assert all(row["hale s"] > 0 for row in records["loading"]["tables"]["loading"])
 

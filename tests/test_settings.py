@@ -53,8 +53,8 @@ def test_every_combination_composes_and_sets_what_its_classes_take(path):
             group, _, key = setting.partition(".")
             file = conf_dir() / group / f"{names.get(group)}.yaml"
             leaf = OmegaConf.load(file if file.is_file() else conf_dir() / "config.yaml")
-            known = leaf if file.is_file() else leaf[group]
-            assert key in known or setting in extra, (names, setting)
+            known = leaf if file.is_file() or not key else leaf[group]
+            assert (key or group) in known or setting in extra, (names, setting)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -101,6 +101,6 @@ def mlflow_logger(
     try:
         logger = MLFlowLogger(experiment, record["name"], tracking_uri, tags=tags)
     except ModuleNotFoundError as error:
-        raise HaleError("logger=mlflow needs a package: pip install mlflow-skinny") from error
+        raise HaleError("logger=mlflow needs a package: pip install -e '.[mlflow]'") from error
     logger.log_hyperparams(dict(record["choices"]) | {"config": record["config"]})
     yield logger
