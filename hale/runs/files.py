@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are written completely or not at all."""
 
 import os
 import shutil
@@ -10,15 +10,15 @@ from typing import Any, BinaryIO, TextIO
 
 
 def write_atomically(path: Path) -> AbstractContextManager[TextIO]:
-    """Open a text file that takes ``path``'s place when the block ends without an error.
+    """Open a text file that replaces ``path`` when the block ends without an error.
 
-    A reader sees the old content or the new, never a part, also when the writer is killed.
+    A reader sees the old content or the new, never a part of it, even if the writer is killed.
     """
     return _replacing(path, "w", encoding="utf-8", newline="")
 
 
 def write_bytes_atomically(path: Path) -> AbstractContextManager[BinaryIO]:
-    """:func:`write_atomically` of a binary file."""
+    """:func:`write_atomically` for a binary file."""
     return _replacing(path, "wb")
 
 
@@ -26,7 +26,7 @@ def write_bytes_atomically(path: Path) -> AbstractContextManager[BinaryIO]:
 def _replacing(path: Path, mode: str, **options: str) -> Iterator[Any]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        # of options that differ with the mode mypy cannot tell which overload they fit
+        # the options differ with the mode, so mypy cannot choose an overload
         with os.fdopen(handle, mode, **options) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
@@ -40,10 +40,10 @@ def _replacing(path: Path, mode: str, **options: str) -> Iterator[Any]:
 
 @contextmanager
 def write_folder_atomically(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes ``path``'s place when the block ends without an error.
+    """Yield an empty folder that replaces ``path`` when the block ends without an error.
 
-    It is for files alone. A folder that is there is removed first, so a kill between the two
-    leaves none.
+    It may hold files only. An existing folder is removed first, so a kill between the two steps
+    leaves neither.
     """
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:

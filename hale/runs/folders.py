@@ -1,8 +1,14 @@
-"""Run folders as they are found on disk: finished, failed and cut short."""
+"""Runs as they are found on disk: finished, failed and interrupted.
+
+A run is a folder with a ``result.json``, or a line of a file of trials: a ``*.jsonl`` file whose
+lines are records with two keys more, ``trial`` (the run's name) and ``curve`` (its validations, a
+list for each column of ``curve.csv``).
+"""
 
 import csv
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,23 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from hale.errors import HaleError
-from hale.runs.record import RESULT_FILE, read_result
+from hale.runs.record import RESULT_FILE, overrides_of, read_result
 
 ERROR_FILE = "error.txt"
-"""The line that a failed job ended with."""
+"""Holds the error message of a failed job."""
+TRIALS = ".jsonl"
+"""How the name of a file of trials ends."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a run left.
+    """A run on disk.
 
     Args:
-        path: its folder.
-        overrides: what was typed or swept for it.
-        record: its ``result.json``; None where it has not finished.
-        error: why it has no result, if that is known.
+        path: its folder; for a trial, its file and its name (``wn18rr.jsonl/adv_neg_m3``).
+        overrides: its command-line overrides.
+        record: its ``result.json`` or line; None if it has not finished.
+        error: why it has no result, if known.
     """
 
     path: Path
@@ -36,7 +45,7 @@ class RunFolder:
     error: str | None
 
     def metric(self, name: str) -> float | None:
-        """A number of the record; None where it has none of this name, or no finite one."""
+        """The value of a metric; None if the record has none, or no finite one."""
         value = (self.record or {}).get(name)
         if not isinstance(value, int | float) or not math.isfinite(value):
             return None
@@ -44,24 +53,22 @@ class RunFolder:
 
     @cached_property
     def curve(self) -> list[dict[str, float]]:
-        """Its validations on the training clock; none where they were not kept.
+        """Its validations, in order; empty if they were not recorded.
 
         Raises:
-            HaleError: the file holds something else.
+            HaleError: the curve is damaged.
         """
-        path = self.path / "curve.csv"
-        if not path.is_file():
-            return []
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        columns = (self.record or {}).get("curve")
+        path = self.path if columns is not None else self.path / "curve.csv"
         try:
+            rows = _csv_rows(path) if columns is None else _rows(columns)
             return [{name: float(value) for name, value in row.items()} for row in rows]
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise HaleError(f"{path} is not a curve ({error}): remove it") from error
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """Choices of groups, then every leaf of the config by its dotted name, as text."""
+        """The chosen config groups, then every value of the config by its dotted name, as text."""
         if self.record is None:
             return {}
         chosen = {
@@ -73,24 +80,27 @@ class RunFolder:
 
 
 def find_runs(top: Path) -> list[RunFolder]:
-    """All run folders at or below ``top``, by path.
+    """All runs at or below ``top``, by path; ``top`` may be a file of trials.
 
     Raises:
-        HaleError: no such folder.
+        HaleError: there is no such folder or file.
     """
+    if top.suffix == TRIALS and top.is_file():
+        return list(_read_trials(top))
     if not top.is_dir():
         raise HaleError(f"{top} is not a folder: give one that holds runs")
     found = {path.parent for path in top.rglob(RESULT_FILE)}
     found -= {path for path in found if path.name == "model" and path.parent in found}
     started = {path.parent.parent for path in top.rglob(".hydra/overrides.yaml")}
-    return [_read(path) for path in sorted(found | started)]
+    trials = [run for path in top.rglob(f"*{TRIALS}") for run in _read_trials(path)]
+    return sorted([*map(_read, found | started), *trials], key=lambda run: run.path)
 
 
 def varying(runs: Sequence[RunFolder]) -> list[str]:
-    """Names of the settings that tell finished runs apart.
+    """Names of the settings in which finished runs differ.
 
-    Groups whose choices differ come first; of the values, those that differ between runs of the
-    same choices, so that a recipe's values do not count.
+    Config groups come first. Values count only if they differ between runs of the same choices, so
+    values that a recipe sets for a choice are left out.
     """
     settings = [run.settings for run in runs if run.record is not None]
     groups = sorted({name for run in runs for name in (run.record or {}).get("choices", {})})
@@ -109,18 +119,60 @@ def varying(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _read(path: Path) -> RunFolder:
-    overrides = path / ".hydra" / "overrides.yaml"
-    known = tuple(map(str, OmegaConf.load(overrides))) if overrides.is_file() else ()
     failure = path / ERROR_FILE
     error = failure.read_text(encoding="utf-8").strip() if failure.is_file() else None
+    overrides: tuple[str, ...] = ()
     try:
+        overrides = _overrides(path / ".hydra" / "overrides.yaml")
         record = read_result(path)
     except HaleError as damage:
-        return RunFolder(path, known, None, str(damage))
-    parts = [(record or {}).get(name) for name in ("choices", "config")]
-    if record is not None and not all(isinstance(part, dict) for part in parts):
-        return RunFolder(path, known, None, f"{path / RESULT_FILE} is not a result record")
-    return RunFolder(path, known, record, error)
+        return RunFolder(path, overrides, None, str(damage))
+    if record is not None and not _is_record(record):
+        return RunFolder(path, overrides, None, f"{path / RESULT_FILE} is not a result record")
+    return RunFolder(path, overrides, record, error)
+
+
+def _overrides(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(map(str, OmegaConf.load(path)))
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise HaleError(f"{path} is not a list of overrides ({reason}): remove it") from error
+
+
+def _read_trials(path: Path) -> Iterator[RunFolder]:
+    """The lines of a file of trials; none of another JSONL file."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not re.search(r'^\{"trial":', text, re.MULTILINE):
+        return
+    for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict) and "trial" in record and _is_record(record):
+            yield RunFolder(path / str(record["trial"]), overrides_of(record), record, None)
+        else:
+            error = f"{path}, line {number}, is not a result record"
+            yield RunFolder(path / f"line {number}", (), None, error)
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    return all(isinstance(record.get(part), dict) for part in ("choices", "config"))
+
+
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _rows(columns: dict[str, list[float]]) -> list[dict[str, float]]:
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

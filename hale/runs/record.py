@@ -1,8 +1,9 @@
-"""The record of a run: one ``result.json`` that tables and figures are built from."""
+"""The record of a run: the ``result.json`` from which tables and figures are made."""
 
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,19 +23,19 @@ RESULT_FILE = "result.json"
 IDENTITY_KEYS = (
     "model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed", "monitor",
 )  # fmt: skip
-"""The parts of the config that a checkpoint or a record must share with the run that meets it."""
+"""The parts of the config in which a checkpoint or record must agree with the run that uses it."""
 VERSIONED = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 
 def write_result(folder: Path, record: dict[str, Any]) -> None:
-    """Write ``record`` as the folder's result, whole or not at all."""
+    """Write ``record`` as the folder's ``result.json``, atomically."""
     with write_atomically(folder / RESULT_FILE) as file:
         json.dump(record, file, indent=2, sort_keys=True, allow_nan=False)
         file.write("\n")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The folder's result, or None where its run has not finished.
+    """The folder's ``result.json``; None if its run has not finished.
 
     Raises:
         HaleError: the file is not a record.
@@ -52,9 +53,9 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def identity(config: Mapping[str, Any], keys: Sequence[str] = IDENTITY_KEYS) -> dict[str, Any]:
-    """What a run is trained with, by parts of its config, in a form that compares.
+    """The parts ``keys`` of a run's config, in a form that can be compared between versions.
 
-    Classes count by their names, wherever their modules have moved to since.
+    Classes are compared by name, because modules move.
     """
     return {key: _comparable(config.get(key)) for key in keys}
 
@@ -65,20 +66,20 @@ def _comparable(part: Any) -> Any:
     named = dict(part)
     if "_target_" in named:
         named["_target_"] = named["_target_"].rsplit(".", 1)[-1]
-    if named.get("scale_lr_multiplier") == 1:  # records from before it was a setting lack it
+    if named.get("scale_lr_multiplier") == 1:  # older records lack this setting
         del named["scale_lr_multiplier"]
     return named
 
 
 def changed(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """The parts of the config in which a finished run's record differs from it."""
+    """The parts of ``config`` that differ from those of a finished run's record."""
     keys = (*IDENTITY_KEYS, "budget")
     found, wanted = identity(record["config"], keys), identity(config, keys)
     return [key for key in keys if found[key] != wanted[key]]
 
 
 def require_same_run(record: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    """Raise HaleError unless a folder's record is of the run that ``config`` describes."""
+    """Raise HaleError unless the record in ``folder`` is of the run that ``config`` describes."""
     if differing := changed(record, config):
         raise HaleError(
             f"{folder} holds a finished run with another {differing[0]}: remove it, or choose "
@@ -86,9 +87,30 @@ def require_same_run(record: Mapping[str, Any], config: Mapping[str, Any], folde
         )
 
 
-def provenance(device: "torch.device") -> dict[str, Any]:
-    """Where and with what a run was made: date, hardware, versions, commit."""
+def overrides_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """A run's command-line overrides.
+
+    Records written before ``overrides`` was a key have them in ``name``, joined by commas, but for
+    those that the experiment excludes from the name.
+    """
+    if "overrides" in record:
+        return tuple(map(str, record["overrides"]))
+    parts = re.split(r",(?=[^,=]+=)", str(record.get("name", "")))
+    return tuple(part for part in parts if "=" in part)
+
+
+def provenance(device: "torch.device", kernel: str | None = None) -> dict[str, Any]:
+    """Where and with what a run was made: date, hardware, versions, commit.
+
+    Args:
+        device: where it trains.
+        kernel: the variant that computes its scores, as
+            :func:`hale.scoring.kernels.entity_logsumexp.kernel_variant` names it; by default that
+            of hale's default comparator and activation.
+    """
     import torch
+
+    from hale.scoring.kernels.entity_logsumexp import kernel_variant
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,6 +120,7 @@ def provenance(device: "torch.device") -> dict[str, Any]:
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "kernel": kernel_variant(device) if kernel is None else kernel,
         },
         "versions": {"hale": hale.__version__, "python": platform.python_version()}
         | {package: version(package) for package in VERSIONED},
@@ -115,7 +138,7 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that hale is imported from, ``+`` where it has changes."""
+    """The commit of the checkout that hale is imported from; ``+`` marks uncommitted changes."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -135,7 +158,7 @@ def _commit() -> str | None:
 
 
 def result_table(title: str, rows: dict[str, dict[str, float]]) -> "Table":
-    """A terminal table of ranking metrics, one row per system."""
+    """A table of ranking metrics for the terminal, one row per system."""
     from rich.table import Table
 
     columns = ("mrr", "hits@1", "hits@3", "hits@10", "mr", "amri")

@@ -1,4 +1,4 @@
-"""Which backend serves a call: the environment variable HALE_KERNEL, else the device, decides."""
+"""The choice of a backend, by the environment variable HALE_KERNEL or else by the device."""
 
 import logging
 import os
@@ -19,11 +19,13 @@ def choose(device: torch.device, obstacles: Mapping[str, Callable[[], str | None
 
     Args:
         device: where the tensors are.
-        obstacles: for each backend that has the operation, beside the reference, a function that
-            tells in one line why it does not serve this call, or None if it does.
+        obstacles: for each backend that implements the operation, other than the reference, a
+            function that returns in one line why it does not support this call, or None if it
+            does.
 
     Raises:
-        HaleError: HALE_KERNEL names no backend, or one that has the operation but does not serve.
+        HaleError: HALE_KERNEL names no backend, or one that implements the operation but does not
+            support this call.
     """
     forced = os.environ.get("HALE_KERNEL", "")
     if forced not in ("", "reference", *_OF_DEVICE.values()):
@@ -42,4 +44,4 @@ def choose(device: torch.device, obstacles: Mapping[str, Callable[[], str | None
 
 @cache
 def _note(obstacle: str) -> None:
-    log.warning("%s; falling back to the slower reference", obstacle)
+    log.warning("%s; using the slower reference", obstacle)

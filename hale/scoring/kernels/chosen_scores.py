@@ -1,6 +1,6 @@
-"""Scores of chosen entities, as positives and sampled negatives are.
+"""Scores of chosen entities, such as positives and sampled negatives.
 
-:func:`chosen_scores` is what callers use; :func:`reference_scores` defines the result.
+Callers use :func:`chosen_scores`; :func:`reference_scores` defines the result.
 
 B  queries     K  chosen entities of a query     E  entities     D  dimension
 """
@@ -24,11 +24,11 @@ def chosen_scores(
     comparator: Comparator,
     activation: Activation,
 ) -> Tensor:
-    """``-activation(distance(q_b, e))`` of the entities that ``entity_BK`` names.
+    """``-activation(distance(q_b, e))`` of the entities with ids ``entity_BK``.
 
-    The same number as :func:`~hale.scoring.kernels.entity_logsumexp.entity_logsumexp` sums over,
-    to a rounding. On CPUs in float32 the ``native`` backend serves, elsewhere the reference in
-    PyTorch.
+    Equal, up to rounding, to the scores that
+    :func:`~hale.scoring.kernels.entity_logsumexp.entity_logsumexp` sums over. On CPUs in float32
+    the ``native`` backend computes them, elsewhere the reference in PyTorch.
 
     Args:
         query_BD: query vectors.
@@ -42,8 +42,8 @@ def chosen_scores(
         ``score_BK``, differentiable in the first three arguments (natively once).
 
     Raises:
-        IndexError: an id is no entity.
-        HaleError: HALE_KERNEL forces the native backend, which does not serve this call.
+        IndexError: an entity id is out of range.
+        HaleError: HALE_KERNEL forces the native backend, which does not support this call.
     """
     arguments = (query_BD, scale_B, entity, entity_BK, comparator, activation)
     inputs = (query_BD, scale_B, entity.tensor)
@@ -61,7 +61,7 @@ def reference_scores(
     comparator: Comparator,
     activation: Activation,
 ) -> Tensor:
-    """The definition, on every device and in every dtype; holds the chosen vectors, B x K x D."""
+    """The definition, for every device and dtype; holds the chosen vectors, B x K x D."""
     entity_BKD = entity.lookup(entity_BK)
     distance_BK = comparator(
         torch.bmm(entity_BKD, query_BD[:, :, None]).squeeze(2),

@@ -1,4 +1,4 @@
-"""Compiles C sources of this package for this machine, once, into a cache of the user's own."""
+"""Compiles the package's C sources for this machine, once, into the user's cache."""
 
 import hashlib
 import importlib.util
@@ -22,23 +22,22 @@ TARGETS = (
     ("-mcpu=native",),
     (),
 )
-"""Flags that aim at this processor, best first; compilers differ in which they know."""
+"""Flags that target this processor, best first; the first that the compiler accepts are used."""
 
 
 class CompileError(RuntimeError):
-    """There is no compiler, or it failed; one line that says how to mend it."""
+    """There is no compiler, or it failed; the message is one line that says how to fix it."""
 
 
 def shared_library(folder: Path, defines: tuple[str, ...]) -> Path:
-    """The C files of ``folder`` as one library, compiled with ``-D`` each of ``defines``.
+    """The C files of ``folder`` as one library, compiled with ``-D`` for each of ``defines``.
 
-    It is looked up in a cache by a hash of sources, compiler, options and processor.
-    Processes may build the same library at once. Where the user's cache folder
-    (``HALE_CACHE_DIR``, else ``$XDG_CACHE_HOME/hale``, else ``~/.cache/hale``) cannot be written, a
-    temporary folder serves.
+    Libraries are cached by a hash of sources, compiler, options and processor; processes may build
+    the same one concurrently. The cache is ``HALE_CACHE_DIR``, else ``$XDG_CACHE_HOME/hale``, else
+    ``~/.cache/hale``, or a temporary folder if that is not writable.
 
     Raises:
-        CompileError: nothing here compiles them.
+        CompileError: there is no compiler, or it failed.
     """
     compiler = find_compiler()
     options = (*FLAGS, *(f"-D{define}" for define in defines))
@@ -52,16 +51,16 @@ def shared_library(folder: Path, defines: tuple[str, ...]) -> Path:
                 _build(compiler, sorted(folder.glob("*.c")), options, path)
             return path
         except OSError as error:
-            log.info("cannot keep a compiled kernel: %s", error)
-    raise CompileError("no folder to compile into; set HALE_CACHE_DIR to one that can be written")
+            log.info("cannot cache a compiled kernel: %s", error)
+    raise CompileError("no writable folder to compile into; set HALE_CACHE_DIR to one")
 
 
 @cache
 def find_compiler() -> tuple[str, ...]:
-    """The command of the first C compiler here: cc, gcc, clang, then the ziglang package.
+    """The command of the first C compiler found: cc, gcc, clang or the package ziglang.
 
     Raises:
-        CompileError: there is none.
+        CompileError: none was found.
     """
     for name in ("cc", "gcc", "clang"):
         if path := shutil.which(name):
@@ -69,7 +68,7 @@ def find_compiler() -> tuple[str, ...]:
     if importlib.util.find_spec("ziglang"):
         return (sys.executable, "-m", "ziglang", "cc")
     raise CompileError(
-        "no C compiler found; install gcc or clang, or run: pip install 'hale[native]'"
+        "no C compiler found; install gcc or clang, or run: pip install -e '.[native]'"
     )
 
 

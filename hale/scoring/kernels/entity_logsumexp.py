@@ -1,9 +1,10 @@
 """LogSumExp of the scores of queries over all entities, without the N x E matrix.
 
-The one operation HaLE spends its time in. :func:`entity_logsumexp` is what callers use; it chooses
-a backend. :func:`reference_sweep` defines the result in plain PyTorch for every comparator and
-activation, on every device and dtype; ``native`` (CPU) and ``triton_lse`` (CUDA) are faster where
-they serve. The environment variable HALE_KERNEL forces one: ``reference``, ``native``, ``triton``.
+This operation dominates HaLE's training time. Callers use :func:`entity_logsumexp`, which chooses a
+backend. :func:`reference_sweep` defines the result in plain PyTorch for every comparator and
+activation, on every device and dtype; ``native`` (CPU) and ``triton_lse`` (CUDA) are faster and
+support some of them. The environment variable HALE_KERNEL forces one: ``reference``, ``native`` or
+``triton``.
 
     N  queries     E  entities     D  dimension     C  queries of one chunk
 """
@@ -16,18 +17,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hale.data.queries import Known
-from hale.scoring.activations import Activation
-from hale.scoring.comparators import Comparator
+from hale.scoring.activations import Activation, Hanon
+from hale.scoring.comparators import Comparator, SquaredEuclidean
 from hale.scoring.kernels import native
 from hale.scoring.kernels.backends import choose
 from hale.scoring.kernels.native_lse import native_entity_logsumexp
 
 CHUNK_BYTES = 8 << 20
-"""Size of the block of scores that the reference holds at once (autograd keeps a few of them)."""
+"""Size of the block of scores that the reference holds at once (autograd keeps a few copies)."""
+
+DEFAULT = (SquaredEuclidean(), Hanon())
+"""Comparator and activation of hale's default run."""
 
 
 class Sweep(NamedTuple):
-    """What one pass over the entities yields; gradients are of ``sum_N weight_N lse_N``."""
+    """Results of one pass over the entities; gradients are those of ``sum_N weight_N lse_N``."""
 
     lse_N: Tensor
     grad_query_ND: Tensor
@@ -43,7 +47,7 @@ def entity_logsumexp(
     activation: Activation,
     known: Known | None = None,
 ) -> Tensor:
-    """``lse_n = log sum_e exp(-activation(distance(q_n, e)))`` over all entities but known ones.
+    """``lse_n = log sum_e exp(-activation(distance(q_n, e)))`` over all entities e, filtered.
 
     Args:
         query_ND: query vectors.
@@ -51,23 +55,16 @@ def entity_logsumexp(
         entity_ED: entity vectors.
         comparator: distance from a dot product, the two squared norms and the scale.
         activation: increasing map of the distance.
-        known: answers of each row that are left out of its sum.
+        known: answers of each query that are excluded from its sum; None excludes nothing.
 
     Returns:
         ``lse_N``, differentiable in the first three arguments (once).
 
     Raises:
-        HaleError: HALE_KERNEL names no backend, or one that does not serve this call.
+        HaleError: HALE_KERNEL names no backend, or one that does not support this call.
     """
     arguments = (query_ND, scale_N, entity_ED, comparator, activation, known)
-    inputs = arguments[:3]
-    backend = choose(
-        query_ND.device,
-        {
-            "native": lambda: native.unavailable(inputs, comparator, activation),
-            "triton": lambda: _triton_obstacle(query_ND, comparator, activation),
-        },
-    )
+    backend = _backend((query_ND, scale_N, entity_ED), comparator, activation)
     if backend == "native":
         return native_entity_logsumexp(*arguments)
     if backend == "triton":
@@ -78,17 +75,50 @@ def entity_logsumexp(
     return lse_N
 
 
+def kernel_variant(
+    device: torch.device,
+    comparator: Comparator = DEFAULT[0],
+    activation: Activation = DEFAULT[1],
+    dim: int = 1,
+) -> str:
+    """The code that :func:`entity_logsumexp` runs on ``device`` in float32, for a run's record.
+
+    On CPUs scores of chosen entities run the same library; on CUDA they are plain PyTorch.
+
+    Returns:
+        The instructions that the native kernel uses (``avx2``, ``avx512``, ``avx512-bf16``,
+        ``amx-bf16``, ``sse2``, ``neon``, ``generic``), or ``triton``, or ``reference``.
+
+    Raises:
+        HaleError: HALE_KERNEL names no backend, or one that does not support these.
+    """
+    vector = torch.empty((1, dim), dtype=torch.float32, device=device)
+    backend = _backend((vector, vector[:, 0], vector), comparator, activation)
+    return native.variant(comparator, activation) if backend == "native" else backend
+
+
+def _backend(inputs: native.Inputs, comparator: Comparator, activation: Activation) -> str:
+    return choose(
+        inputs[0].device,
+        {
+            "native": lambda: native.unavailable(inputs, comparator, activation),
+            "triton": lambda: _triton_obstacle(inputs[0], comparator, activation),
+        },
+    )
+
+
 def _triton_obstacle(
     query_ND: Tensor, comparator: Comparator, activation: Activation
 ) -> str | None:
     if importlib.util.find_spec("triton") is None:
-        return "the Triton kernel needs the triton package"
+        return "the Triton kernel needs the package triton"
     from hale.scoring.kernels import triton_lse
 
     if query_ND.device.type != "cuda":
         return f"the Triton kernel runs on cuda, not on {query_ND.device}"
     if not triton_lse.supported(comparator, activation, query_ND.dtype, query_ND.shape[1]):
-        return f"the Triton kernel does not serve {activation} of {comparator} in {query_ND.dtype}"
+        what = f"{activation} of {comparator} in {query_ND.shape[1]} dimensions of {query_ND.dtype}"
+        return f"the Triton kernel does not support {what}"
     return None
 
 
@@ -133,9 +163,9 @@ def reference_sweep(
     known: Known | None,
     weight_N: Tensor,
 ) -> Sweep:
-    """The definition: chunks of queries against all entities, differentiated as they are formed.
+    """The definition: chunks of queries against all entities, each differentiated at once.
 
-    Holds about ``CHUNK_BYTES`` of scores a few times over, whatever N is (never less than one row).
+    Holds a few times ``CHUNK_BYTES`` of scores whatever N is, but never less than one row.
     """
     chunk = max(1, CHUNK_BYTES // (len(entity_ED) * entity_ED.element_size()))
     grad_entity_ED = torch.zeros_like(entity_ED)

@@ -1,14 +1,13 @@
 """The kernels in C: compiled for this machine on first use, called through ctypes.
 
-There is a library for each comparator and activation; what its functions share is here. Their
-method and its measurements are in docs/kernel.md.
+Each pair of comparator and activation has a library of its own. This module loads it and holds what
+its functions share; docs/kernel.md explains the method and gives measurements.
 """
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 from hale.scoring.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
 from hale.scoring.kernels.compile import CompileError, shared_library
+from hale.scoring.kernels.parameters import NONE, parameters
 
 SOURCES = Path(__file__).with_name("c")
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -29,7 +29,7 @@ class Sweep(ctypes.Structure):
     _fields_ = [
         *((name, _INT) for name in ("rows", "entities", "dim", "threads")),
         *((name, _POINTER) for name in ("query", "scale", "entity")),
-        *((name, _FLOAT) for name in ("norms", "product", "floor", "first", "second")),
+        *((name, _FLOAT) for name in ("norms", "product", "floor", *NONE)),
         *((name, _POINTER) for name in ("known_start", "known_stop", "known")),
         *((name, _POINTER) for name in ("weights", "tape", "lse", "upstream")),
         *((name, _POINTER) for name in ("query_gradient", "scale_gradient", "entity_gradient")),
@@ -39,13 +39,13 @@ class Sweep(ctypes.Structure):
 
 
 class Kernel(NamedTuple):
-    """The library for a comparator and an activation, and their numbers."""
+    """The library for a comparator and an activation, and the parameters of the two, by name."""
 
     library: ctypes.CDLL
-    numbers: tuple[float, ...]
+    parameters: dict[str, float]
 
     def sweep(self, inputs: Inputs, rows: slice = slice(None), **fields: int) -> Sweep:
-        """The C functions' arguments for some rows of the queries; the caller keeps them alive."""
+        """The C functions' arguments for some queries; the caller keeps the tensors alive."""
         query_ND, scale_N, entity_ED = inputs
         query_ND, scale_N = query_ND[rows], scale_N[rows]
         return Sweep(
@@ -55,43 +55,55 @@ class Kernel(NamedTuple):
             query_ND.data_ptr(),
             scale_N.data_ptr(),
             entity_ED.data_ptr(),
-            *self.numbers,
+            **self.parameters,
             **fields,
         )
 
 
-_COMPARATORS: dict[type, tuple[tuple[str, ...], tuple[float, float, float]]] = {
-    SquaredEuclidean: ((), (1.0, -2.0, 0.0)),
-    NegativeDot: ((), (0.0, -1.0, -torch.inf)),
-    Poincare: (("COMPARATOR_POINCARE",), (0.0, 0.0, 0.0)),
+_COMPARATORS: dict[type, tuple[tuple[str, ...], dict[str, float]]] = {
+    SquaredEuclidean: ((), {"norms": 1.0, "product": -2.0, "floor": 0.0}),
+    NegativeDot: ((), {"norms": 0.0, "product": -1.0, "floor": -torch.inf}),
+    Poincare: (("COMPARATOR_POINCARE",), {"norms": 0.0, "product": 0.0, "floor": 0.0}),
 }
-"""Definitions; factors of the squared norms and of the dot product, and the floor."""
+"""Macros to define; coefficients of the squared norms and of the dot product, and the minimum."""
 
-_ACTIVATIONS: dict[type, tuple[str, Callable[[Any], tuple[float, float]]]] = {
-    Identity: ("linear", lambda h: (1.0, 0.0)),
-    Temperature: ("linear", lambda h: (1 / h.temperature, 0.0)),
-    Hanon: ("hanon", lambda h: (h.beta, h.gamma)),
-    Halin: ("halin", lambda h: (h.beta, h.gamma)),
-    XExp: ("xexp", lambda h: (h.limit, 0.0)),
-    Artanh: ("artanh", lambda h: (0.0, 0.0)),
+_ACTIVATIONS: dict[type, str] = {
+    Identity: "linear",
+    Temperature: "linear",
+    Hanon: "hanon",
+    Halin: "halin",
+    XExp: "xexp",
+    Artanh: "artanh",
 }
-"""Function in C and its parameters; of these very types, since subclasses are other functions."""
+"""Name of the C function. A subclass may be another function, so it is not looked up here."""
 
-_MOST_LIMIT = 60.0
-"""Largest ``limit`` of XExp whose slopes are finite in float32."""
+_MAX_LIMIT = 60.0
+"""Largest ``limit`` of XExp whose derivatives are finite in float32."""
 
 
 def find_kernel(comparator: Comparator, activation: Activation) -> Kernel | str:
-    """The kernel, compiled if it was not yet, or why there is none."""
-    known = type(comparator) in _COMPARATORS and type(activation) in _ACTIVATIONS
-    if not known or (isinstance(activation, XExp) and activation.limit > _MOST_LIMIT):
-        return f"the native kernel does not know {activation} of {comparator}"
-    defines, factors = _COMPARATORS[type(comparator)]
-    name, parameters = _ACTIVATIONS[type(activation)]
-    library = _library((*defines, f"ACTIVATION={name}"))
+    """The kernel, compiled if necessary, or the reason why there is none."""
+    supported = type(comparator) in _COMPARATORS and type(activation) in _ACTIVATIONS
+    if not supported or (isinstance(activation, XExp) and activation.limit > _MAX_LIMIT):
+        return f"the native kernel does not support {activation} of {comparator}"
+    defines, coefficients = _COMPARATORS[type(comparator)]
+    library = _library((*defines, f"ACTIVATION={_ACTIVATIONS[type(activation)]}"))
     if isinstance(library, str):
         return library
-    return Kernel(library, (*factors, *parameters(activation)))
+    return Kernel(library, coefficients | parameters(activation))
+
+
+def variant(comparator: Comparator, activation: Activation) -> str:
+    """The instructions that a kernel's library uses: ``avx2``, ``amx-bf16``; see ``c/variant.c``.
+
+    Raises:
+        RuntimeError: there is no such kernel.
+    """
+    kernel = find_kernel(comparator, activation)
+    if isinstance(kernel, str):
+        raise RuntimeError(kernel)
+    name: bytes = kernel.library.hale_variant()
+    return name.decode()
 
 
 @cache
@@ -106,13 +118,15 @@ def _library(defines: tuple[str, ...]) -> ctypes.CDLL | str:
     for name, arguments in sizes.items():
         function = getattr(library, f"hale_{name}")
         function.argtypes, function.restype = [_INT] * arguments, _INT
+    library.hale_variant.argtypes, library.hale_variant.restype = [], ctypes.c_char_p
     return library
 
 
 def unavailable(inputs: Inputs, comparator: Comparator, activation: Activation) -> str | None:
-    """Why the kernels cannot take these tensors, in one line; else None, and they are compiled."""
+    """Why the kernels do not support these tensors, in one line; None if they do (and compile)."""
     for tensor in inputs:
         if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
-            return f"the native kernel takes float32 on cpu, not {tensor.dtype} on {tensor.device}"
+            found = f"{tensor.dtype} on {tensor.device}"
+            return f"the native kernel supports float32 on cpu, not {found}"
     kernel = find_kernel(comparator, activation)
     return kernel if isinstance(kernel, str) else None

@@ -1,4 +1,4 @@
-"""Scores of chosen entities in C, without a copy of the entities' vectors."""
+"""Scores of chosen entities in C, without copying the entities' vectors."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ def native_chosen_scores(
     comparator: Comparator,
     activation: Activation,
 ) -> Tensor:
-    """:func:`hale.scoring.kernels.chosen_scores.chosen_scores` where ``unavailable`` is None.
+    """:func:`hale.scoring.kernels.chosen_scores.chosen_scores`, if ``unavailable`` is None.
 
     Raises:
-        RuntimeError: it is not.
-        IndexError: a chosen entity is none.
-        MemoryError: there is no memory for a thread.
+        RuntimeError: the kernel is unavailable.
+        IndexError: an entity id is out of range.
+        MemoryError: a thread's scratch memory could not be allocated.
     """
     kernel = find_kernel(comparator, activation)
     if isinstance(kernel, str):
@@ -88,6 +88,6 @@ class _NativeChosenScores(torch.autograd.Function):
 
 def _check(status: int, entities: int) -> None:
     if status == 1:
-        raise MemoryError("chosen_scores: no memory for a thread of the native kernel")
+        raise MemoryError("chosen_scores: out of memory in a thread of the native kernel")
     if status == 2:
-        raise IndexError(f"chosen entities must lie within [0, {entities})")
+        raise IndexError(f"entity id out of range: ids are 0 to {entities - 1}")

@@ -1,8 +1,8 @@
-"""LogSumExp over all entities by one loop in C.
+"""LogSumExp over all entities in one C loop.
 
-The forward pass forms scores in tiles of entities and keeps, for the backward pass, one bf16 weight
-per score (fp32 where the processor has no bf16 products). Where those would take too much memory it
-keeps none: the backward pass forms them again, for as many queries at a time as fit.
+The forward pass computes scores in tiles of entities and stores, for the backward pass, one bf16
+weight per score (fp32 if the processor has no bf16 products). If these would take too much memory,
+none is stored: the backward pass recomputes them, for as many queries at a time as fit.
 """
 
 from collections.abc import Iterator
@@ -26,12 +26,13 @@ def native_entity_logsumexp(
     activation: Activation,
     known: Known | None = None,
 ) -> Tensor:
-    """:func:`hale.scoring.kernels.entity_logsumexp.entity_logsumexp` where ``unavailable`` is None.
+    """:func:`hale.scoring.kernels.entity_logsumexp.entity_logsumexp`, if ``unavailable`` is None.
 
     Raises:
-        RuntimeError: it is not.
-        IndexError: a row's known answers are not among the entities, or do not ascend.
-        MemoryError: the scratch memory, at most 64 MiB up to a million entities, is not there.
+        RuntimeError: the kernel is unavailable.
+        IndexError: a query's known answers are out of range or not in ascending order.
+        MemoryError: the scratch memory (at most 64 MiB up to a million entities) could not be
+            allocated.
     """
     kernel = find_kernel(comparator, activation)
     if isinstance(kernel, str):
@@ -47,14 +48,14 @@ def native_entity_logsumexp(
 
 
 class _Block:
-    """The kernel's arguments for the queries of ``rows``, and what it keeps between its passes."""
+    """The kernel's arguments for some queries, and what is kept between its two passes."""
 
     def __init__(
         self, kernel: Kernel, inputs: Inputs, known: Known | None, start: int, stop: int
     ) -> None:
         self.rows = slice(start, stop)
         self.library = kernel.library
-        self.alive = (inputs, known)  # while C holds their addresses
+        self.alive = (inputs, known)  # C holds their addresses
         self.tape = torch.empty(self.library.hale_tape_floats(stop - start, inputs[0].shape[1]))
         self.weights: Tensor | None = None
         self.sweep = kernel.sweep(inputs, self.rows, tape=self.tape.data_ptr())
@@ -64,7 +65,7 @@ class _Block:
             self.sweep.known = known.answer_A.data_ptr()
 
     def forward(self, lse_N: Tensor, gradient: bool) -> None:
-        """Write the rows of ``lse_N``; with ``gradient``, get ready for :meth:`backward`."""
+        """Write the block's rows of ``lse_N``; with ``gradient``, prepare :meth:`backward`."""
         sweep = self.sweep
         if gradient:
             self.weights = _take(self.library.hale_weight_bytes(sweep.rows, sweep.entities))
@@ -73,7 +74,10 @@ class _Block:
         self._check(self.library.hale_forward(sweep))
 
     def backward(self, upstream_N: Tensor, gradients: Inputs) -> None:
-        """Write the rows of the first two ``gradients``; write the third or, but at row 0, add."""
+        """Write the block's rows of the first two ``gradients``, and add to the third.
+
+        The block that starts at row 0 overwrites the third.
+        """
         sweep, (grad_query_ND, grad_scale_N, grad_entity_ED) = self.sweep, gradients
         sweep.upstream = upstream_N[self.rows].data_ptr()
         sweep.query_gradient = grad_query_ND[self.rows].data_ptr()
@@ -87,13 +91,16 @@ class _Block:
 
     def _check(self, status: int) -> None:
         if status == 1:
-            raise MemoryError("entity_logsumexp: no memory for the scratch of the native kernel")
+            raise MemoryError("entity_logsumexp: out of memory for the native kernel's scratch")
         if status == 2:
-            raise IndexError(f"a row's known answers must ascend within [0, {self.sweep.entities})")
+            raise IndexError(
+                "known answers out of range or order: a query's ids must ascend and are "
+                f"0 to {self.sweep.entities - 1}"
+            )
 
 
 _spare: list[Tensor] = []
-"""The weights last done with, for the next call: fresh pages cost more than filling them."""
+"""The last buffer of weights, reused by the next call: fresh pages cost more than filling them."""
 
 
 def _take(size: int) -> Tensor:
@@ -136,7 +143,7 @@ class _NativeEntityLogSumExp(torch.autograd.Function):
         query_ND, scale_N, entity_ED = map(torch.empty_like, inputs)
         gradients = (query_ND, scale_N, entity_ED)
         upstream_N = upstream_N.contiguous()
-        block, ctx.block = ctx.block, None  # its weights serve once
+        block, ctx.block = ctx.block, None  # its weights can be used once
         if block is not None:
             block.backward(upstream_N, gradients)
         else:

@@ -25,7 +25,7 @@ def bits_kernel(start_ptr, stop_ptr, answer_ptr, known_ptr, num_rows, BLOCK_A: t
 
 @triton.jit
 def _word(known_ptr, word, row, num_rows, num_entities):
-    """One word of each row's known entities."""
+    """One word of known bits for each row."""
     inside = (row < num_rows) & (word * 32 < num_entities)
     return tl.load(known_ptr + word * num_rows.to(tl.int64) + row, mask=inside, other=0)
 
@@ -70,7 +70,7 @@ def _products(
 @triton.jit(do_not_specialize=["num_rows", "num_entities", "tiles_of_split"])
 def forward_kernel(
     query_ptr, scale_ptr, entity_ptr, known_ptr, partial_ptr, partial_query_ptr,
-    num_rows, num_entities, tiles_of_split, p0, p1,
+    num_rows, num_entities, tiles_of_split, rate, beta, gamma, limit,
     COMPARATOR: tl.constexpr, ACTIVATION: tl.constexpr, MASKED: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, GRADIENT: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -103,7 +103,7 @@ def forward_kernel(
             scale_N[:, None],
             COMPARATOR,
         )
-        hardened_NE, slope_NE = harden(distance_NE, p0, p1, ACTIVATION)
+        hardened_NE, slope_NE = harden(distance_NE, rate, beta, gamma, limit, ACTIVATION)
         counts_NE = in_N[:, None] & in_E[None, :]
         if MASKED:
             for word in tl.static_range(BLOCK_E // 32):
@@ -194,7 +194,7 @@ def combine_kernel(
 @triton.jit(do_not_specialize=["weight_stride", "num_rows", "num_entities"])
 def grad_entity_kernel(
     query_ptr, scale_ptr, entity_ptr, known_ptr, peak_ptr, inverse_ptr, weight_ptr, weight_stride,
-    grad_entity_ptr, num_rows, num_entities, p0, p1,
+    grad_entity_ptr, num_rows, num_entities, rate, beta, gamma, limit,
     COMPARATOR: tl.constexpr, ACTIVATION: tl.constexpr, MASKED: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -226,7 +226,7 @@ def grad_entity_kernel(
             scale_N[None, :],
             COMPARATOR,
         )
-        hardened_EN, slope_EN = harden(distance_EN, p0, p1, ACTIVATION)
+        hardened_EN, slope_EN = harden(distance_EN, rate, beta, gamma, limit, ACTIVATION)
         weight_EN = -slope_EN * tl.exp(-hardened_EN - peak_N[None, :]) * share_N[None, :]
         if MASKED:
             for word in tl.static_range(BLOCK_E // 32):

@@ -1,17 +1,17 @@
 """LogSumExp of the scores of queries over all entities on CUDA, in three Triton kernels.
 
-The shape is FlashAttention's, with entities for keys and values: the gradient of a row's LogSumExp
-in its query is a softmax-weighted sum of entities, so the forward sweep yields it beside the value,
-and the backward pass only scales it by the row's upstream gradient. The entity gradient is a second
-sweep, over rows. No N x E matrix, no atomic float addition, no host synchronisation: results are
-deterministic and the calls can be captured in a CUDA graph.
+The algorithm is that of FlashAttention, with entities as keys and values. The gradient of a row's
+LogSumExp with respect to its query is a softmax-weighted sum of entities: the forward pass computes
+it together with the value, and the backward pass only scales it by the row's upstream gradient. The
+entity gradient takes a second pass, over rows. There is no N x E matrix, no atomic float addition
+and no host synchronisation, so results are deterministic and calls can be captured in a CUDA graph.
 
-    forward         blocks of rows x splits of the entities: partial maxima, sums, weighted sums
-    combine         one row each: the partials of all splits
-    grad_entity     blocks of entities: all rows
+    forward         a block of rows, a split of the entities: partial maxima, sums, weighted sums
+    combine         one row: combines the splits
+    grad_entity     a block of entities, all rows
 
-Known pairs are one bit per score (N E / 8 bytes). The elementwise part, with its derivatives, is in
-:mod:`hale.scoring.kernels.triton_scores`. Importing this module needs triton.
+Known pairs take one bit per score (N E / 8 bytes). The elementwise part, with its derivatives, is
+in :mod:`hale.scoring.kernels.triton_scores`. Importing this module needs triton.
 
     N  queries    E  entities    D  dimension    S  splits    W  words of 32 bits
 """
@@ -27,13 +27,14 @@ from torch.autograd.function import once_differentiable
 from hale.data.queries import Known
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
+from hale.scoring.kernels.parameters import parameters
 from hale.scoring.kernels.triton_kernels import (
     bits_kernel,
     combine_kernel,
     forward_kernel,
     grad_entity_kernel,
 )
-from hale.scoring.kernels.triton_scores import ACTIVATIONS, COMPARATORS, parameters
+from hale.scoring.kernels.triton_scores import ACTIVATIONS, COMPARATORS
 
 MAX_DIM = 512
 """Largest dimension: a tile holds whole vectors."""
@@ -41,7 +42,7 @@ MAX_DIM = 512
 
 @dataclass(frozen=True)
 class Tile:
-    """How one sweep is cut: the block of one step and what works on it.
+    """The block that one step of a pass processes, and the threads that process it.
 
     Args:
         rows: queries of a block, a power of two, at least 16.
@@ -60,14 +61,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """Launch parameters; they change speed and rounding, never the result beyond it.
+    """Launch parameters; they affect speed and rounding only.
 
     Args:
-        forward: tile of the forward sweep.
+        forward: tile of the forward pass.
         backward: tile of the entity gradient.
         occupancy: forward programs per multiprocessor.
-        precision: ``input_precision`` of the products that form scores.
-        gradient_precision: ``input_precision`` of the products that form gradients.
+        precision: ``input_precision`` of the dot products of scores.
+        gradient_precision: ``input_precision`` of the dot products of gradients.
     """
 
     forward: Tile
@@ -78,13 +79,13 @@ class Plan:
 
 
 def plan_for(dim: int) -> Plan:
-    """The plan that ``dim`` calls for."""
+    """The default plan for a dimension."""
     warps = 4 if dim <= 64 else 8
     return Plan(Tile(64, 32, 32, warps, 2), Tile(32, 64, 32, warps, 2), occupancy=8 // warps)
 
 
 def supported(comparator: Comparator, activation: Activation, dtype: torch.dtype, dim: int) -> bool:
-    """Whether :func:`triton_entity_logsumexp` serves these."""
+    """Whether :func:`triton_entity_logsumexp` supports these."""
     return (
         type(comparator) in COMPARATORS
         and type(activation) in ACTIVATIONS
@@ -105,7 +106,7 @@ def triton_entity_logsumexp(
 ) -> Tensor:
     """:func:`~hale.scoring.kernels.entity_logsumexp.entity_logsumexp` in Triton.
 
-    It serves what :func:`supported` admits.
+    It takes what is :func:`supported`.
 
     Args:
         query_ND: query vectors, float32.
@@ -113,8 +114,8 @@ def triton_entity_logsumexp(
         entity_ED: entity vectors, float32.
         comparator: distance from a dot product, the two squared norms and the scale.
         activation: increasing map of the distance.
-        known: answers of each row that are left out of its sum.
-        plan: launch parameters; by default what the dimension calls for.
+        known: answers of each query that are excluded from its sum; None excludes nothing.
+        plan: launch parameters; by default those of :func:`plan_for`.
 
     Returns:
         ``lse_N``, differentiable in the first three arguments (once).
@@ -203,10 +204,8 @@ class _EntityLogSumExp(torch.autograd.Function):
 def _constants(
     comparator: Comparator, activation: Activation, dim: int, masked: bool
 ) -> dict[str, Any]:
-    p0, p1 = parameters(activation)
     return {
-        "p0": p0,
-        "p1": p1,
+        **parameters(activation),
         "COMPARATOR": type(comparator).__name__,
         "ACTIVATION": type(activation).__name__,
         "MASKED": masked,
@@ -228,7 +227,7 @@ def _options(plan: Plan, tile: Tile, dim: int) -> dict[str, Any]:
 
 
 def _padded(dim: int) -> int:
-    """The width of a product's operand: a power of two, at least 16."""
+    """The width of an operand of a dot product: a power of two, at least 16."""
     width: int = triton.next_power_of_2(dim)
     return max(16, width)
 
@@ -240,7 +239,7 @@ def _multiprocessors(device: torch.device) -> int:
 
 
 def _bits(known: Known, num_rows: int, num_entities: int) -> Tensor:
-    """``known_WN``: bit e % 32 of word (e // 32, n) says that the pair (n, e) is left out."""
+    """``known_WN``: bit e % 32 of word (e // 32, n) says that the pair (n, e) is known."""
     known_WN = torch.zeros(
         (triton.cdiv(num_entities, 32), num_rows), dtype=torch.int32, device=known.start_N.device
     )

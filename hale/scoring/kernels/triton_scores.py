@@ -1,57 +1,45 @@
 """Distances and activations, with their derivatives, as Triton device functions.
 
-The float32 counterparts of :mod:`hale.scoring.comparators` and :mod:`hale.scoring.activations`,
-which define the values; derivatives are by hand and stop where a clamp there stops them. NaN stays
-NaN: limits are set by ``where``, because the hardware's minimum and maximum drop NaN.
+These are the float32 counterparts of :mod:`hale.scoring.comparators` and
+:mod:`hale.scoring.activations`, which define the values. Derivatives are written out and are 0
+where a clamp is active. NaN propagates: clamps use ``where``, because the hardware's minimum and
+maximum drop NaN.
 """
 
 import triton
 import triton.language as tl
 
-from hale.scoring.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
+from hale.scoring.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
 
 COMPARATORS = (SquaredEuclidean, NegativeDot, Poincare)
-"""What :func:`compare` knows, by class name."""
+"""The comparators that :func:`compare` implements, by class name."""
 
 ACTIVATIONS = (Identity, Temperature, Hanon, Halin, XExp, Artanh)
-"""What :func:`harden` knows, by class name."""
-
-
-def parameters(activation: Activation) -> tuple[float, float]:
-    """The numbers that :func:`harden` needs beside the activation's name."""
-    match activation:
-        case Temperature(temperature):
-            return 1 / temperature, 0.0
-        case Hanon(beta, gamma) | Halin(beta, gamma):
-            return float(beta), float(gamma)
-        case XExp(limit):
-            return float(limit), 0.0
-        case _:
-            return 0.0, 0.0
+"""The activations that :func:`harden` implements, by class name."""
 
 
 @triton.jit
-def harden(distance, p0, p1, ACTIVATION: tl.constexpr):
-    """Hardened distance and its derivative."""
+def harden(distance, rate, beta, gamma, limit, ACTIVATION: tl.constexpr):
+    """Hardened distance and its derivative; an activation uses some of the parameters."""
     if ACTIVATION == "Identity":
         hardened, slope = distance, 1.0
     elif ACTIVATION == "Temperature":
-        hardened, slope = distance * p0, p0
-    elif ACTIVATION == "Hanon":  # p0 beta, p1 gamma
-        logit = p0 * (distance - 0.5) - tl.log(p1)
+        hardened, slope = distance * rate, rate
+    elif ACTIVATION == "Hanon":
+        logit = beta * (distance - 0.5) - tl.log(gamma)
         decay = tl.exp(-tl.abs(logit))
         part = 1.0 / (1.0 + decay)
-        hardened = p1 * tl.where(logit < 0.0, decay * part, part)
-        slope = p0 * p1 * decay * part * part
-    elif ACTIVATION == "Halin":  # p0 beta, p1 gamma
-        steep = p0 * (distance - 1.0) + 2.0
-        hardened = tl.where(distance < 1.0, 2.0 * distance, tl.where(steep > p1, p1, steep))
-        slope = tl.where(distance < 1.0, 2.0, tl.where(steep > p1, 0.0, p0))
-    elif ACTIVATION == "XExp":  # p0 limit
-        growth = tl.exp(tl.where(distance > p0, p0, distance))
+        hardened = gamma * tl.where(logit < 0.0, decay * part, part)
+        slope = beta * gamma * decay * part * part
+    elif ACTIVATION == "Halin":
+        steep = beta * (distance - 1.0) + 2.0
+        hardened = tl.where(distance < 1.0, 2.0 * distance, tl.where(steep > gamma, gamma, steep))
+        slope = tl.where(distance < 1.0, 2.0, tl.where(steep > gamma, 0.0, beta))
+    elif ACTIVATION == "XExp":
+        growth = tl.exp(tl.where(distance > limit, limit, distance))
         hardened = distance * growth
-        slope = growth + tl.where(distance > p0, 0.0, hardened)
+        slope = growth + tl.where(distance > limit, 0.0, hardened)
     else:
         tl.static_assert(ACTIVATION == "Artanh")
         hardened = tl.log(1.0 + 2.0 * distance)
@@ -135,14 +123,14 @@ def _poincare(dot, query_sq, entity_sq, scale):
 
 @triton.jit
 def _log1p(x):
-    """ln(1 + x) to float32 accuracy for x >= 0 (Kahan): the rounding of 1 + x cancels."""
+    """ln(1 + x) to float32 accuracy for x >= 0 (Kahan): the rounding error of 1 + x cancels."""
     y = 1.0 + x
     return tl.where(y == 1.0, x, tl.log(y) * (x / tl.where(y == 1.0, 1.0, y - 1.0)))
 
 
 @triton.jit
 def _sinh(x):
-    """The hyperbolic sine: its series where exponentials would cancel."""
+    """The hyperbolic sine; a series where the difference of exponentials would cancel."""
     s = x * x
     series = x * (1 + s / 6 * (1 + s / 20 * (1 + s / 42 * (1 + s / 72))))
     growth = tl.exp(x)

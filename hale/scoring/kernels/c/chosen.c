@@ -45,7 +45,7 @@ static int chosen_chunk(struct work *w, int64_t first, int64_t last, int64_t chu
         }
         vec inner = start(row_facts, entity_facts) + query_factor(s) * dot, slope;
         struct compared x = compare(s, inner, row_facts, entity_facts);
-        vec score = ACTIVATION(x.distance, s->first, s->second, &slope) * (1 / LOG2E);
+        vec score = ACTIVATION(x.distance, s->activation, &slope) * (1 / LOG2E);
         store_part(s->score + begin, score, count);
         if (!s->derivatives) continue;
         float *to = s->derivatives + begin;

@@ -142,7 +142,7 @@ INLINE void forward_block(
 #pragma GCC unroll 8
             for (int j = 0; j < BLOCK; j++) {
                 struct compared x = compare(s, inner[j][v], known, facts_at(fact, j).of);
-                vec slope, score = ACTIVATION(x.distance, s->first, s->second, &slope);
+                vec slope, score = ACTIVATION(x.distance, s->activation, &slope);
                 score = at_least(-3e38f, score); /* rounded before the shift: no fused sum */
                 uint32_t left_out = masked ? scratch->left_out[begin + j] >> (v * LANES) : 0;
                 if (mode == MAXIMUM) {

@@ -9,7 +9,7 @@ struct sweep {
     int64_t rows, entities, dim, threads;
     const float *query, *scale, *entity; /* (rows, dim), (rows), (entities, dim), contiguous */
     float norms, product, floor;         /* scale * max(floor, norms (|q|^2 + |e|^2) + product q.e) */
-    float first, second;                 /* the activation's parameters */
+    struct parameters activation;
     const int64_t *known_start, *known_stop; /* (rows): the entities that a row leaves out are, */
     const int64_t *known;                    /* ascending, known[start..stop); NULL: none */
     weight *weights; /* scratch between the passes; NULL: no gradient is wanted */

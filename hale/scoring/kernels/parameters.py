@@ -1,0 +1,21 @@
+"""The parameters of activations, by name, for kernels that know no Python objects."""
+
+from hale.scoring.activations import Activation, Halin, Hanon, Identity, Temperature, XExp
+
+NONE = {"rate": 0.0, "beta": 0.0, "gamma": 0.0, "limit": 0.0}
+"""``struct parameters`` of the C source, and the arguments of the Triton kernels."""
+
+
+def parameters(activation: Activation) -> dict[str, float]:
+    """The parameters of one of the activations that the kernels support; 0 for unused ones."""
+    used: dict[str, float] = {}
+    match activation:
+        case Identity():
+            used = {"rate": 1}
+        case Temperature(temperature):
+            used = {"rate": 1 / temperature}
+        case Hanon(beta, gamma) | Halin(beta, gamma):
+            used = {"beta": beta, "gamma": gamma}
+        case XExp(limit):
+            used = {"limit": limit}
+    return NONE | {name: float(value) for name, value in used.items()}
