@@ -1,6 +1,6 @@
 """Filtered ranking of a whole test split, hale against PyKEEN: ``python -m benchmarks.ranking``.
 
-Both rank the same random vectors of 32 dimensions by the same protocol, on FB15k-237 (a random graph
+Both rank the same random 32-dimensional vectors by the same protocol, on FB15k-237 (a random graph
 of its size where ``HALE_DATA_DIR`` is not set): both directions of every test triple, all entities
 as candidates, realistic ties. The metrics must agree to 1e-4, or the benchmark fails. hale's time
 includes building its index of known answers, as PyKEEN's includes its filter.
