@@ -1,9 +1,9 @@
 """What an epoch costs as graphs grow: ``python -m benchmarks.epoch [--quick] [--out FILE]``.
 
 RotL trained with HaLE in 32 dimensions on generated graphs of 10^4, 10^5 and 10^6 entities with
-five triples each. The number N of sampled queries falls as the number E of entities grows, so that every step
-compares the same number of pairs, N E. There are two policies for the batch: 4096 queries whatever
-the graph, or a constant share of the graph, so that every epoch has as many steps.
+five triples each. The number N of sampled queries falls as the number E of entities grows, so that
+every step compares the same number of pairs, N E. There are two policies for the batch: 4096
+queries whatever the graph, or a constant share of the graph, so that every epoch has as many steps.
 
 Each row comes from a process of its own, whose peak memory is therefore its own. It holds the
 interpreter and its libraries, the graph with its indices, the tables (parameters, gradients, the

@@ -1,9 +1,9 @@
 """Where a training step's time goes: ``python -m benchmarks.step [--quick] [--out FILE]``.
 
 RotL trained with HaLE (alpha .1, 4096 queries, 32 dimensions) on graphs of the size of FB15k-237
-and WN18RR, the real ones where ``HALE_DATA_DIR`` is set. First the milliseconds of a step's parts in a plain
-loop, then the same step, uninstrumented, in a plain loop and under Lightning's Trainer as
-``hale.run`` sets it up.
+and WN18RR, the real ones where ``HALE_DATA_DIR`` is set. First the milliseconds of a step's parts
+in a plain loop, then the same step, uninstrumented, in a plain loop and under Lightning's Trainer
+as ``hale.run`` sets it up.
 """
 
 import math
