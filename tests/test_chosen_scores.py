@@ -148,7 +148,7 @@ def test_a_retained_graph_differentiates_again():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_refuses_an_id_that_is_no_entity(entity, dtype):
     (query_BD, scale_B, entity_ED), _ = draw(2, 9, 4, dtype=dtype)
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="out of range"):
         chosen_scores(
             query_BD, scale_B, Table(entity_ED), torch.tensor([[0], [entity]]), *EUCLIDEAN
         )

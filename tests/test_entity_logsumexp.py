@@ -11,7 +11,11 @@ from hale.scoring.activations import Artanh, Halin, Hanon, Identity, Temperature
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.scoring.kernels import backends, native
 from hale.scoring.kernels import entity_logsumexp as module
-from hale.scoring.kernels.entity_logsumexp import entity_logsumexp, reference_sweep
+from hale.scoring.kernels.entity_logsumexp import (
+    entity_logsumexp,
+    kernel_variant,
+    reference_sweep,
+)
 
 ACTIVATIONS = (Identity(), Temperature(0.7), Hanon(), Halin(beta=3.0), XExp(limit=2.0), Artanh())
 PAIRS = [
@@ -140,15 +144,37 @@ def test_obstacle_is_logged_once_and_the_reference_serves(monkeypatch, caplog):
             lse = entity_logsumexp(*inputs, SquaredEuclidean(), Hanon())
     torch.testing.assert_close(lse, naive(*inputs, SquaredEuclidean(), Hanon()))
     assert [record.message for record in caplog.records] == [
-        "no compiler; install one; falling back to the slower reference"
+        "no compiler; install one; using the slower reference"
     ]
 
 
-def test_an_activation_of_the_users_own_falls_back(monkeypatch):
-    class Square(Identity):
-        def __call__(self, distance):
-            return distance.square()
+class Square(Identity):
+    """An activation that no kernel supports."""
 
+    def __call__(self, distance):
+        return distance.square()
+
+
+def test_the_variant_is_that_of_the_backend_that_runs(monkeypatch):
+    cpu, square = torch.device("cpu"), (SquaredEuclidean(), Square())
+    monkeypatch.setenv("HALE_KERNEL", "reference")
+    assert kernel_variant(cpu) == kernel_variant(cpu, *square) == "reference"
+    monkeypatch.delenv("HALE_KERNEL")
+    assert kernel_variant(cpu, *square) == "reference"
+    if isinstance(native.find_kernel(SquaredEuclidean(), Hanon()), str):
+        assert kernel_variant(cpu) == "reference"
+    else:
+        assert kernel_variant(cpu) == native.variant(SquaredEuclidean(), Hanon()) != "reference"
+
+
+@pytest.mark.parametrize("kernel", ["native", "triton"])
+def test_there_is_no_variant_of_a_forced_backend_that_does_not_run(monkeypatch, kernel):
+    monkeypatch.setenv("HALE_KERNEL", kernel)
+    with pytest.raises(HaleError, match=f"HALE_KERNEL={kernel}: the .* kernel"):
+        kernel_variant(torch.device("cpu"), SquaredEuclidean(), Square())
+
+
+def test_an_activation_of_the_users_own_falls_back(monkeypatch):
     monkeypatch.delenv("HALE_KERNEL", raising=False)
     inputs, _ = draw(2, 3, 2)
     lse = entity_logsumexp(*inputs, SquaredEuclidean(), Square())

@@ -106,6 +106,39 @@ def test_what_the_compiler_knows_of_this_processor_is_used(target, tmp_path, mon
     assert shared_library(native.SOURCES, ("ACTIVATION=hanon",)).is_file()
 
 
+def processor() -> set[str]:
+    """The instruction sets of this processor, as /proc/cpuinfo names them."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.is_file() else ""
+    return {flag for line in text.splitlines() if line.startswith("flags") for flag in line.split()}
+
+
+@pytest.mark.skipif("sse2" not in processor(), reason="needs /proc/cpuinfo of an x86 processor")
+def test_the_variant_is_the_best_of_this_processor():
+    has = processor()
+    if "avx512f" in has:
+        names = {"avx512"}
+        if "avx512_bf16" in has:
+            names = {"avx512-bf16"} | ({"amx-bf16"} if "amx_bf16" in has else set())
+    else:
+        names = {"avx2"} if {"avx2", "fma"} <= has else {"sse2"}
+    assert native.variant(*EUCLIDEAN) in names
+    assert native.variant(Poincare(), Halin()) == native.variant(*EUCLIDEAN)
+
+
+@pytest.mark.parametrize(("flags", "name"), [("-march=haswell", "avx2"), ("-march=x86-64", "sse2")])
+def test_the_variant_is_the_one_that_was_compiled(monkeypatch, flags, name):
+    if name not in processor():
+        pytest.skip(f"the processor has no {name}")
+    aim(monkeypatch, flags)
+    assert native.variant(*EUCLIDEAN) == name
+
+
+def test_an_unsupported_pair_has_no_variant():
+    with pytest.raises(RuntimeError, match="does not support XExp"):
+        native.variant(SquaredEuclidean(), XExp(limit=61.0))
+
+
 @SHAPES
 @given(
     st.integers(1, 150), st.integers(2, 300), st.integers(1, 70), st.booleans(), st.integers(0, 99)
@@ -295,7 +328,7 @@ def test_known_answers_out_of_range_or_order_are_refused(answers):
     inputs, _ = draw(3, 5, 2)
     edges = torch.tensor([0, 0, len(answers), len(answers)])
     known = Known(edges[:-1], edges[1:], torch.tensor(answers))
-    with pytest.raises(IndexError, match=r"known answers must ascend within \[0, 5\)"):
+    with pytest.raises(IndexError, match=r"known answers out of range or order.* 0 to 4"):
         native_entity_logsumexp(*inputs, *EUCLIDEAN, known)
 
 
