@@ -1,4 +1,5 @@
-/* Activations: each returns -h(x) log2(e) and sets *slope = h'(x). See hale/scoring/activations.py. */
+/* Activations, defined in hale/scoring/activations.py: each returns -h(x) log2(e) and sets
+ * *slope = h'(x). */
 #pragma once
 #include "lanes.h"
 

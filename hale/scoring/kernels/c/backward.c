@@ -1,16 +1,16 @@
-/* The gradients, at any upstream gradient, from what the forward pass kept. */
+/* The gradients, for any upstream gradient, from what the forward pass stored. */
 #include "sweep.h"
 
 /* Entities of one product. */
 enum { SLAB = 16 };
 
-/* The sum of an entity's weights times the factors of squares. */
+/* The sum over queries of an entity's weights times their factors of the squared norms. */
 static float by_square(const struct work *w, const float *weights) {
     const int64_t pairs = w->tape.rows / PAIR;
     vec total = {0};
     for (int64_t pair = 0; pair < pairs; pair += LANES) {
         vec value = load(weights + pair / PANEL * (TILE * PANEL) + pair % PANEL);
-        if (pairs - pair < LANES) value = first_half(value); /* the rest may be anything, NaN too */
+        if (pairs - pair < LANES) value = first_half(value); /* the rest is uninitialised */
         total = dot(total, value, load(w->square + pair));
     }
     return sum(total);
@@ -41,7 +41,7 @@ static int backward_chunk(struct work *w, int64_t first_tile, int64_t last_tile,
     return 0;
 }
 
-/* Scales the queries by what their row's upstream gradient and sum make of their weights. */
+/* Scales the queries by their row's upstream gradient over its sum; writes their own gradients. */
 static void prepare_backward(struct work *w) {
     const struct sweep *s = w->s;
     const struct tape *tape = &w->tape;
@@ -73,7 +73,7 @@ static void prepare_backward(struct work *w) {
     }
 }
 
-/* Returns 0, or 1 without memory. */
+/* Returns 0, or 1 if out of memory. */
 int hale_backward(const struct sweep *s) {
     struct work w = {
         .s = s, .tape = tape_at(s->tape, s->rows, s->dim), .matrix_tiles = tiles_granted()};

@@ -1,14 +1,14 @@
-/* Scores of chosen entities, some for each query, and their gradients: a register of pairs at a time,
- * with no copy of the entities' vectors.
+/* Scores of chosen entities, a number of them for each query, and their gradients: a register of
+ * pairs at a time, without copying the entities' vectors.
  *
- * hale_chosen          scores, and their derivatives by what the comparator is a function of
- * hale_chosen_backward gradients from those; each thread adds up entities of its own, in the order of
+ * hale_chosen          scores, and their derivatives by the arguments of the comparator
+ * hale_chosen_backward gradients from these; each thread sums over its own entities in the order of
  *                      the pairs, so the result does not depend on the number of threads
  */
 #include "sweep.h"
 
 enum { BY_DOT, BY_QUERY_SQ, BY_ENTITY_SQ, BY_SCALE, DERIVATIVES };
-enum { FLOATS_OF_A_THREAD = 1 << 16 }; /* fewer are not worth another */
+enum { FLOATS_OF_A_THREAD = 1 << 16 }; /* fewer are not worth another thread */
 
 int64_t hale_derivative_floats(int64_t pairs) { return DERIVATIVES * padded(pairs, LANES); }
 
@@ -84,7 +84,7 @@ static int row_chunk(struct work *w, int64_t first, int64_t last, int64_t chunk,
     return 0;
 }
 
-/* Adds the gradients of every `chunks`-th entity from `chunk` on. */
+/* Adds the gradients of every `chunks`-th entity, starting with `chunk`. */
 static int entity_chunk(struct work *w, int64_t first, int64_t last, int64_t chunk, float *memory) {
     const struct sweep *s = w->s;
     const int64_t pairs = s->rows * s->columns, plane = padded(pairs, LANES);
@@ -100,7 +100,7 @@ static int entity_chunk(struct work *w, int64_t first, int64_t last, int64_t chu
     return 0;
 }
 
-/* Deals `tiles` to as many threads as they are worth. */
+/* Distributes `tiles` over the threads, fewer of them for little work. */
 static int deal(struct work *w, int64_t tiles,
                 int (*chunk)(struct work *, int64_t, int64_t, int64_t, float *)) {
     const int64_t floats = w->s->rows * w->s->columns * w->s->dim;
@@ -110,7 +110,7 @@ static int deal(struct work *w, int64_t tiles,
     return w->failed;
 }
 
-/* Returns 0, 1 without memory, 2 where an entity is out of range. */
+/* Returns 0, 1 if out of memory, 2 if an entity is out of range. */
 int hale_chosen(const struct sweep *s) {
     const int64_t pairs = s->rows * s->columns;
     for (int64_t pair = 0; pair < pairs; pair++)
@@ -119,7 +119,8 @@ int hale_chosen(const struct sweep *s) {
     return deal(&w, parts(pairs, LANES), chosen_chunk);
 }
 
-/* Writes the gradients of queries and scales, adds those of entities. Returns 0, or 1 without memory. */
+/* Writes the gradients of queries and scales, adds those of entities. Returns 0, or 1 if out of
+ * memory. */
 int hale_chosen_backward(const struct sweep *s) {
     struct work w = {.s = s};
     return deal(&w, s->rows, row_chunk) || deal(&w, s->entities, entity_chunk);

@@ -1,4 +1,5 @@
-/* Distance and its derivatives; those of a linear comparator leave their factors to the rows. */
+/* Distance and its derivatives. Those of a linear comparator lack constant factors, which
+ * dot_factor, sq_factor and query_factor give. */
 struct compared {
     vec distance, by_dot, by_query_sq, by_entity_sq, by_scale;
 };
@@ -35,7 +36,7 @@ INLINE float dot_factor(const struct sweep *s, int64_t row) { return (void)s, (v
 INLINE float sq_factor(const struct sweep *s, int64_t row) { return (void)s, (void)row, 1; }
 INLINE float query_factor(const struct sweep *s) { return (void)s, 1; }
 
-/* The hyperbolic law of cosines, as in hale.comparators.Poincare. */
+/* The hyperbolic law of cosines, as in hale.scoring.comparators.Poincare. */
 INLINE struct compared compare(
     const struct sweep *s, vec inner, const vec *row, const vec *entity) {
     (void)s;

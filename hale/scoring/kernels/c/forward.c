@@ -1,17 +1,18 @@
 /* LogSumExp over all entities and its gradient, in tiles that stay in cache.
  *
- * Compiled once per comparator and activation: COMPARATOR_POINCARE or not, and ACTIVATION, the name
- * of one of the functions below. See docs/kernel.md for the method and what it costs.
+ * Compiled once per comparator and activation: COMPARATOR_POINCARE is defined or not, and ACTIVATION
+ * is the name of a function in activations.h. See docs/kernel.md for the method and its cost.
  *
- * One lane holds one query, so a register holds LANES queries against one entity. Entities come in
- * tiles of TILE; tiles are dealt to threads in chunks, each with partial sums of its own, which are
- * added in a fixed order: the result depends neither on the number of threads nor on their timing.
+ * One lane holds one query, so a register holds LANES queries against one entity. Entities are split
+ * into tiles of TILE; threads process chunks of tiles, and each chunk has partial sums of its own.
+ * These are added in a fixed order: the result depends neither on the number of threads nor on their
+ * timing.
  *
  * hale_forward  scores, their sums, the weights exp(score) h'(x) dx/d(dot), and weights * entities
- * hale_backward weights' * queries, at any upstream gradient
+ * hale_backward weights' * queries, for any upstream gradient
  *
- * Gradient products take bf16 pairs where the machine has them (PAIR 2), else fp32 (PAIR 1);
- * scores and sums are fp32 everywhere.
+ * Gradient products use bf16 pairs if the processor supports them (PAIR 2), else fp32 (PAIR 1);
+ * scores and sums are always fp32.
  */
 #include "prepare.h"
 
@@ -21,7 +22,7 @@ int64_t hale_weight_bytes(int64_t rows, int64_t entities) {
     return PLANES * all_weights(rows, entities) * sizeof(weight);
 }
 
-/* Most queries of one call with (gradient) or without weights; never less than a block's. */
+/* The maximum number of queries of one call with (gradient) or without weights, at least a block. */
 int64_t hale_most_rows(int64_t entities, int64_t dim, int64_t gradient) {
     int64_t rows = TAPE_FLOATS / (SUMS + padded(dim, ROWS));
     if (gradient) rows = smaller(rows, WEIGHT_BYTES / (PLANES * padded(entities, TILE) * sizeof(weight)));
@@ -31,9 +32,9 @@ int64_t hale_most_rows(int64_t entities, int64_t dim, int64_t gradient) {
 enum { SUM, GRADIENT, MAXIMUM };
 
 struct forward_scratch {
-    float *fact, *packed, *turned, *tail; /* turned: the tile's entities as a left side */
+    float *fact, *packed, *turned, *tail; /* turned: the tile's entities as left side */
     uint32_t *left_out;
-    int64_t *known; /* of each row, where its known entities from the tile in hand on start */
+    int64_t *known; /* of each row, the first known entity in the current tile or later */
 };
 
 static int64_t forward_scratch_at(float *from, const struct sweep *s, struct forward_scratch *scratch) {
@@ -51,7 +52,7 @@ static int64_t forward_scratch_at(float *from, const struct sweep *s, struct for
     return fact + packed + turned + TILE + known + BLOCK * s->dim;
 }
 
-/* Puts each row's `known` on its first known entity from `first` on. */
+/* Points each row's `known` at its first known entity that is at least `first`. */
 static void find_known(const struct sweep *s, int64_t first, int64_t *known) {
     for (int64_t row = 0; row < s->rows; row++) {
         int64_t low = s->known_start[row], high = s->known_stop[row];
@@ -64,8 +65,8 @@ static void find_known(const struct sweep *s, int64_t first, int64_t *known) {
     }
 }
 
-/* Marks what does not count of a tile and block: known entities, on whose next `known` is put, and
- * what lies behind the last entity. Returns whether there is anything. */
+/* Marks the scores of a tile and block that are excluded: those of known entities, past which it
+ * moves `known`, and those past the last entity. Returns whether there are any. */
 static int mark_left_out(const struct work *w, int64_t tile, int64_t block, int64_t count,
                          const struct forward_scratch *scratch) {
     const struct sweep *s = w->s;
@@ -98,14 +99,14 @@ struct entity_facts {
     vec of[ENTITY_FACTS];
 };
 
-/* What describes an entity, in all lanes. */
+/* The facts of an entity, each in all lanes. */
 INLINE struct entity_facts facts_at(const float *fact, int64_t entity) {
     struct entity_facts facts;
     for (int i = 0; i < ENTITY_FACTS; i++) facts.of[i] = splat(fact[entity * ENTITY_FACTS + i]);
     return facts;
 }
 
-/* One block of queries against one tile: scores, their sums, weights in both packings. */
+/* One block of queries against one tile: scores, their sums, weights in both layouts. */
 INLINE void forward_block(
     int mode, int vectors, const struct work *w, int64_t tile, int64_t block, int64_t count,
     const struct forward_scratch *scratch, float *sums) {
@@ -143,7 +144,7 @@ INLINE void forward_block(
             for (int j = 0; j < BLOCK; j++) {
                 struct compared x = compare(s, inner[j][v], known, facts_at(fact, j).of);
                 vec slope, score = ACTIVATION(x.distance, s->activation, &slope);
-                score = at_least(-3e38f, score); /* rounded before the shift: no fused sum */
+                score = at_least(-3e38f, score); /* round before the shift: no fused sum */
                 uint32_t left_out = masked ? scratch->left_out[begin + j] >> (v * LANES) : 0;
                 if (mode == MAXIMUM) {
                     vec absent = keep(splat(1), left_out);
@@ -182,7 +183,7 @@ INLINE void forward_block(
     }
 }
 
-/* Describes the entities of a tile and, for the gradient, turns them. */
+/* Computes the facts of a tile's entities and, for the gradient, transposes these. */
 static void prepare_tile(const struct work *w, int64_t tile, int64_t count,
                          const struct forward_scratch *scratch) {
     const struct sweep *s = w->s;
@@ -219,7 +220,7 @@ static int forward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, 
 
     for (int64_t tile = first_tile; tile < last_tile; tile++) {
         int64_t count = smaller(TILE, s->entities - tile * TILE);
-        if (count < TILE) { /* the gradient product takes whole tiles */
+        if (count < TILE) { /* the gradient product reads whole tiles */
             memset(scratch.packed, 0, TILE / PAIR * WIDTH * sizeof(float));
             memset(scratch.turned, 0, partial.dim * (TILE / PAIR) * sizeof(float));
         }
@@ -246,7 +247,7 @@ static int forward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, 
     return 0;
 }
 
-/* Adds the chunks' sums in order. */
+/* Adds the chunks' sums, in a fixed order. */
 static void add_partials(struct work *w) {
     const struct tape *tape = &w->tape;
     for (int64_t row = 0; row < tape->rows; row++) {
@@ -270,8 +271,8 @@ static void add_partials(struct work *w) {
 
 static int trusted(float total) { return total > 1e-25f && total < 1e25f; }
 
-/* Rows whose sum is too small or too large to be trusted get minus their greatest score as shift.
- * Returns whether there are any. */
+/* Rows whose sum may have under- or overflowed get minus their greatest score as shift. Returns
+ * whether there are any. */
 static int shift_extremes(struct work *w, struct team team) {
     int64_t rows = w->s->rows, extremes = 0;
     float *total = w->tape.sums, *shift = total + SHIFT * w->tape.rows;
@@ -290,7 +291,7 @@ static int shift_extremes(struct work *w, struct team team) {
     return 1;
 }
 
-/* Returns 0, 1 without memory, 2 where known entities do not ascend within the entities. */
+/* Returns 0, 1 if out of memory, 2 if known entities are out of range or order. */
 int hale_forward(const struct sweep *s) {
     struct work w = {
         .s = s,

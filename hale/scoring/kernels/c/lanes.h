@@ -1,4 +1,4 @@
-/* Registers of LANES floats: GNU vector types, with intrinsics where those say it worse. */
+/* Registers of LANES floats: GNU vector types, and intrinsics where they compile better. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -32,7 +32,7 @@ INLINE vec splat(float value) { return value - (vec){0}; }
 INLINE vec load(const float *from) { return *(const vec_unaligned *)from; }
 INLINE void store(float *to, vec value) { *(vec_unaligned *)to = value; }
 
-/* The first half of the lanes, and 0 in the others. */
+/* The first half of the lanes; the others are 0. */
 INLINE vec first_half(vec value) {
     ivec half;
     for (int lane = 0; lane < LANES; lane++) half[lane] = lane < LANES / 2 ? -1 : 0;
@@ -55,7 +55,7 @@ INLINE vec choose(ivec mask, vec yes, vec no) {
     return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
 }
 
-/* A NaN in x survives at_least and at_most. */
+/* at_least and at_most propagate a NaN in x. */
 #if defined(__AVX512F__)
 INLINE vec at_least(float bound, vec x) { return (vec)_mm512_max_ps(_mm512_set1_ps(bound), x); }
 INLINE vec at_most(float bound, vec x) { return (vec)_mm512_min_ps(_mm512_set1_ps(bound), x); }
@@ -97,12 +97,13 @@ INLINE vec nearest(vec x) {
 #if defined(__AVX512F__)
     return (vec)_mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
-    const float magic = 12582912.0f; /* 1.5 * 2^23: the sum has no room for a fraction */
+    const float magic = 12582912.0f; /* 1.5 * 2^23: the sum is rounded to an integer */
     return (x + magic) - magic;
 #endif
 }
 
-/* 2^x by a quintic on the fraction, relative error 1e-7; 0 below 2^-126 (2^-149), NaN kept. */
+/* 2^x by a quintic polynomial of the fraction, relative error 1e-7. 0 below 2^-126 (with AVX-512
+ * below 2^-149); NaN propagates. */
 INLINE vec power2(vec x) {
     x = at_least(-200.0f, x);
     vec whole = nearest(x), part = x - whole;
@@ -120,7 +121,7 @@ INLINE vec power2(vec x) {
 #endif
 }
 
-/* log2(x) for x > 0: the mantissa in [sqrt(1/2), sqrt(2)) by the series of 2 artanh. */
+/* log2(x) for x > 0, by the series of 2 artanh of the mantissa in [sqrt(1/2), sqrt(2)). */
 INLINE vec log2_positive(vec x) {
     ivec shifted = (ivec)x - 0x3f3504f3;
     vec exponent = __builtin_convertvector(shifted >> 23, vec);
@@ -132,10 +133,10 @@ INLINE vec log2_positive(vec x) {
     return choose(x < INFINITY, exponent + ratio * series, x);
 }
 
-/* ---- denormals -------------------------------------------------------------------------------- */
+/* ---- denormals ------------------------------------------------------------------------------- */
 
-/* From here on numbers below 2^-126 count as 0 in this thread: one costs as much as many others.
- * Returns what `restore_denormals` takes. */
+/* Treats numbers below 2^-126 as 0 in this thread, because arithmetic on them is much slower.
+ * Returns the argument of `restore_denormals`. */
 #if defined(__SSE2__)
 #include <xmmintrin.h>
 INLINE uint32_t flush_denormals(void) {
@@ -149,7 +150,7 @@ INLINE uint32_t flush_denormals(void) { return 0; }
 INLINE void restore_denormals(uint32_t before) { (void)before; }
 #endif
 
-/* ---- pairs: what the gradient products contract at a time ------------------------------------ */
+/* ---- pairs: the gradient products multiply PAIR elements at a time ---------------------------- */
 
 #if defined(__AVX512BF16__)
 enum { PAIR = 2 };
@@ -157,7 +158,7 @@ typedef uint16_t weight;
 INLINE vec dot(vec sum, vec left, vec right) {
     return (vec)_mm512_dpbf16_ps(sum, (__m512bh)left, (__m512bh)right);
 }
-/* Lanes of bf16 (even, odd). */
+/* Lanes of two bf16, (even, odd). */
 INLINE vec pair(const vec *value, int64_t stride) {
     const __m512i interleave = _mm512_set_epi16(
         31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
@@ -176,10 +177,10 @@ INLINE vec pair(const vec *value, int64_t stride) { return (void)stride, value[0
 INLINE void store_weights(weight *to, vec value) { store(to, value); }
 #endif
 
-/* Pairs of a block of queries: of a panel of the products in products.h. */
+/* Pairs in a block of queries, which is a panel of the products in products.h. */
 enum { PANEL = WIDTH / PAIR };
 
-/* sum[row] += left[row, :] right[:, vectors], of pairs or floats; left is read lane by lane. */
+/* sum[row] += left[row, :] right[:, vectors], of pairs or of floats; left is read by lane. */
 INLINE void multiply(
     int paired, int vectors, int64_t depth,
     const float *left, int64_t row_stride,

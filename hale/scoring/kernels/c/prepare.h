@@ -1,4 +1,4 @@
-/* Before the forward pass: queries transposed into blocks, known entities checked. */
+/* Preparation of the forward pass: transposes queries into blocks, checks known entities. */
 #pragma once
 #include "sweep.h"
 
@@ -18,7 +18,7 @@ static void prepare_queries(struct work *w) {
     }
 }
 
-/* Whether each row's known entities ascend and are in range, as the marks in the forward pass need. */
+/* Whether each row's known entities ascend and are in range; the forward pass relies on it. */
 static int known_ascend(const struct sweep *s) {
     for (int64_t row = 0; row < s->rows; row++) {
         int64_t start = s->known_start[row], stop = s->known_stop[row], falls = 0;

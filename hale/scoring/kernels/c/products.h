@@ -1,17 +1,17 @@
-/* The gradient products, of weights and vectors, in pairs of bf16 (or single fp32: PAIR 1).
+/* The gradient products of weights and vectors, in pairs of bf16 (or in single fp32, PAIR 1).
  *
- * Both are to (rows, lanes) = left (rows, pairs) right (pairs, lanes):
- * forward  dimensions x queries = entities of a tile, turned, x their weights
+ * Both have the form to (rows, lanes) = left (rows, pairs) right (pairs, lanes):
+ * forward  dimensions x queries = the entities of a tile, transposed, x their weights
  * backward entities x dimensions = weights x scaled queries
- * The left side comes in panels of PANEL pairs, each of them row by row.
+ * The left side is stored in panels of PANEL pairs, each in row-major order.
  *
- * Where the processor has matrix tiles (AMX) and the system grants them, they take 16 rows, 16 pairs
- * and 16 lanes at a time, 16 times as many products a cycle as vectors do.
+ * If the processor has matrix tiles (AMX) and the system permits their use, they multiply 16 rows,
+ * 16 pairs and 16 lanes at a time, with 16 times the throughput of vectors.
  */
 #pragma once
 #include "lanes.h"
 
-/* Rows come in multiples of BLOCK (of 16 with matrix tiles), lanes in multiples of LANES. */
+/* The number of rows is a multiple of BLOCK (of 16 with matrix tiles), that of lanes of LANES. */
 static void vector_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
                            const float *left, int64_t panel_stride,
                            const float *right, int64_t right_stride, float *to, int64_t to_stride) {
@@ -38,13 +38,13 @@ static void vector_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Whether this process may use matrix tiles; asks the system, which answers the same each time. */
+/* Whether this process may use matrix tiles. Asks the system, whose answer does not change. */
 INLINE int tiles_granted(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
-/* Tiles 0 and 1 are sums; 2, 3 and 4 the left and right sides; 5, 6 and 7 those of 8 last pairs. */
+/* Tiles 0 and 1 are sums; 2, 3 and 4 the left and right sides; 5, 6 and 7 those of a last 8 pairs. */
 INLINE void begin_tiles(void) {
     struct {
         uint8_t palette, start_row, reserved[14];
@@ -60,10 +60,10 @@ INLINE void begin_tiles(void) {
 
 INLINE void end_tiles(void) { _tile_release(); }
 
-/* Keeps the compiler from moving memory accesses across those of tiles, which it does not see. */
+/* Keeps the compiler from moving memory accesses across those of tiles, which it cannot see. */
 #define FENCE() __asm__ volatile("" ::: "memory")
 
-/* As vector_product; pairs come in multiples of 8. */
+/* As vector_product; the number of pairs is a multiple of 8. */
 static void tile_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
                          const float *left, int64_t panel_stride,
                          const float *right, int64_t right_stride, float *to, int64_t to_stride) {
@@ -110,7 +110,7 @@ INLINE void end_tiles(void) {}
 #define tile_product vector_product
 #endif
 
-/* to = left right, added to what is there with `add`. */
+/* to = left right; with `add`, to += left right. */
 INLINE void product(int tiles, int add, int64_t rows, int64_t lanes, int64_t pairs,
                     const float *left, int64_t panel_stride,
                     const float *right, int64_t right_stride, float *to, int64_t to_stride) {

@@ -1,4 +1,4 @@
-/* What both passes share: the caller's arguments, what is kept between the passes, and threads. */
+/* Shared by both passes: the caller's arguments, memory kept between the passes, and threads. */
 #pragma once
 #include "activations.h"
 #include "products.h"
@@ -8,12 +8,12 @@
 struct sweep {
     int64_t rows, entities, dim, threads;
     const float *query, *scale, *entity; /* (rows, dim), (rows), (entities, dim), contiguous */
-    float norms, product, floor;         /* scale * max(floor, norms (|q|^2 + |e|^2) + product q.e) */
+    float norms, product, floor; /* scale * max(floor, norms (|q|^2 + |e|^2) + product q.e) */
     struct parameters activation;
-    const int64_t *known_start, *known_stop; /* (rows): the entities that a row leaves out are, */
+    const int64_t *known_start, *known_stop; /* (rows): the entities that a row excludes are, */
     const int64_t *known;                    /* ascending, known[start..stop); NULL: none */
-    weight *weights; /* scratch between the passes; NULL: no gradient is wanted */
-    float *tape;     /* likewise; see struct tape */
+    weight *weights; /* kept between the passes; NULL: without gradients */
+    float *tape;     /* kept between the passes; see struct tape */
     float *lse;      /* (rows) */
     /* backward only */
     const float *upstream;                                /* (rows) */
@@ -22,12 +22,12 @@ struct sweep {
     /* chosen scores only */
     int64_t columns;
     const int64_t *chosen;      /* (rows, columns): entities */
-    float *score, *derivatives; /* (rows, columns); planes of it, NULL: no gradient is wanted */
+    float *score, *derivatives; /* (rows, columns); planes of that size, NULL: without gradients */
 };
 
 #include "comparators.h"
 
-/* Bounds of the scratch memory; together below 64 MiB up to a million entities. */
+/* Bounds of the scratch memory, which is below 64 MiB in total up to a million entities. */
 enum { WEIGHT_BYTES = 40 << 20, TAPE_FLOATS = 1 << 19, PARTIAL_FLOATS = 3 << 20 };
 
 /* ---- shapes and scratch ---------------------------------------------------------------------- */
@@ -36,7 +36,7 @@ INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 INLINE int64_t padded(int64_t count, int64_t size) { return parts(count, size) * size; }
 
-/* Sums of a row over entities: of exp(score + shift), and of the derivatives times that. */
+/* A row's sums over entities: of exp(score + shift), and of the derivatives times that. */
 enum { TOTAL, QUERY_SQ, SCALE, SHIFT, SUMS };
 
 /* (SUMS, rows padded) and the sums of entities * weights, (dim padded, rows padded). */
@@ -53,7 +53,7 @@ INLINE struct tape tape_at(float *from, int64_t rows, int64_t dim) {
     return tape;
 }
 
-/* What threads share; `failed` once memory ran out. */
+/* Shared by the threads; `failed` is set if memory could not be allocated. */
 struct work {
     const struct sweep *s;
     struct tape tape;
@@ -63,7 +63,8 @@ struct work {
     float *right, *square;           /* backward: pairs of scaled queries, factors of squares */
 };
 
-/* Weights of a tile of entities, by block of queries (a panel), entity, query; and of all tiles. */
+/* Number of weights of a tile of entities (ordered by block of queries, entity, query), and of all
+ * tiles. */
 INLINE int64_t tile_weights(int64_t rows) { return TILE * padded(rows, WIDTH); }
 INLINE int64_t all_weights(int64_t rows, int64_t entities) {
     return parts(entities, TILE) * tile_weights(rows);
@@ -101,8 +102,8 @@ static void run_chunks(void *argument) {
 }
 
 #ifdef __linux__
-/* PyTorch's own threads (libgomp), which wait for work on the cores that others would want; NULL
- * where PyTorch has another runtime. */
+/* PyTorch's own threads (libgomp): they spin on the cores that other threads would need. NULL if
+ * PyTorch uses another runtime. */
 extern void GOMP_parallel(void (*)(void *), void *, unsigned threads, unsigned flags)
     __attribute__((weak));
 #else
@@ -121,7 +122,8 @@ static void run(struct team team) {
     int64_t started = 0;
     team.work->next = 0;
     if (others > 0 && GOMP_parallel) {
-        GOMP_parallel(run_chunks, &team, threads, 0); /* all: libgomp ends what a team leaves out */
+        /* of all threads: libgomp ends those that a smaller team does not use */
+        GOMP_parallel(run_chunks, &team, threads, 0);
         return;
     }
     while (started < others && !pthread_create(&thread[started], NULL, run_thread, &team)) started++;
