@@ -1,4 +1,4 @@
-"""Losses by hand, by gradcheck, at extreme scores, and by what a few optimiser steps do."""
+"""Losses against plain Python, by gradcheck, at extreme scores, and after a few optimiser steps."""
 
 import math
 import re
