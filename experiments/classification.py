@@ -1,8 +1,8 @@
 """Triple classification on CoDEx: ``python -m experiments.classification results``.
 
-Runs ``hale classify`` on every recorded run of CoDEx-S and CoDEx-M whose model is still there,
-which leaves ``classification.json`` beside its ``result.json``, and tables all of these with the
-accuracy and F1 that CoDEx's authors publish for their LibKGE models.
+Runs ``hale classify`` on every recorded run of CoDEx-S and CoDEx-M whose model was kept, which
+writes ``classification.json`` beside its ``result.json``, and lists all of these with the accuracy
+and F1 that CoDEx's authors publish for their LibKGE models.
 """
 
 import json
@@ -17,19 +17,20 @@ from hale.cli import run_command
 from hale.errors import HaleError
 
 PUBLISHED = Path(__file__).with_name("codex_classification.csv")
-"""github.com/tsafavi/codex, README: models of up to 512 numbers, tuned for this task."""
+"""github.com/tsafavi/codex, README: models of up to 512 dimensions, tuned for this task."""
 FILE = "classification.json"
-HEADER = ("model", "D", "strategy", "accuracy", "F1", "seed")
+HEADER = ("model", "D", "trained with", "accuracy", "F1", "seed")
 INTRO = """# Triple classification
 
-True triples of test and as many hard negatives, told apart by a threshold for each relation that
-was fitted on valid. LibKGE's are the published numbers of CoDEx's authors, who tuned models for
-this task; ours are the models of the link-prediction tables. Made by `make classification`.
+The true triples of the test split and as many hard negatives, classified by a threshold for each
+relation, fitted on the valid split. LibKGE's are the published numbers of CoDEx's authors, who
+tuned models for this task; ours are the models of the link-prediction tables. Made by
+`make classification`.
 """
 
 
 def classify(record: Record) -> dict[str, float] | None:
-    """Accuracy and F1 on test; None where neither they nor the model are there.
+    """Accuracy and F1 on the test split; None if neither they nor the model were kept.
 
     Raises:
         HaleError: the command failed.

@@ -1,30 +1,32 @@
-"""Every recorded run in one page: ``python -m experiments.systems results docs/systems.md``."""
+"""Every recorded run on a page: ``python -m experiments.systems results docs/systems.md``."""
 
 import argparse
-import re
+import shlex
 import sys
 from pathlib import Path
 
 from experiments.markdown import markdown_table, write_text
 from experiments.records import NAMES, Record, read_records
 from hale.errors import HaleError
+from hale.runs.record import overrides_of
 
-HEADER = ("model", "D", "strategy", "MRR", "H@1", "H@10", "seconds", "steps", "seed", "hardware",
-          "commit", "command")  # fmt: skip
+HEADER = ("model", "D", "trained with", "MRR", "H@1", "H@10", "seconds", "steps", "seed",
+          "hardware", "commit", "command")  # fmt: skip
 INTRO = """# Systems
 
-All recorded runs that were tested: filtered test metrics, seconds on the training clock, and the
-command that repeats the run. Made from the `result.json` of each by `make systems`.
+All recorded runs that were tested: filtered test metrics, seconds of training (without validation),
+and the command that repeats the run. A `+` after the commit means a modified checkout. Made from
+the records by `make systems`.
 """
 
 
 def command(record: Record) -> str:
-    """The command line that repeats a run: Hydra keeps its overrides as ``key=value,key=value``."""
-    return " ".join(["python -m hale.run", *re.split(r",(?=[^,=]+=)", record.result["name"])])
+    """The command line that repeats a run."""
+    return shlex.join(["python", "-m", "hale.run", *overrides_of(record.result)])
 
 
 def strategy(record: Record) -> str:
-    """What the paper calls the strategy; loss and activation where none was named."""
+    """The paper's name of the strategy; loss and activation if none was chosen."""
     name = record.choice("strategy")
     if name is None:
         return f"{record.choice('loss')}, {record.choice('activation')}"
@@ -55,14 +57,14 @@ def _row(record: Record) -> list[str]:
 
 
 def _short(commit: str) -> str:
-    """Eight digits, and the ``+`` of a changed checkout."""
+    """Eight digits, and the ``+`` of a modified checkout."""
     return commit[:8] + "+" * commit.endswith("+")
 
 
 def main() -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where records lie, at any depth")
+    parser.add_argument("folder", type=Path, help="folder of records, at any depth")
     parser.add_argument("page", type=Path)
     given = parser.parse_args()
     try:

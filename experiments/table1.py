@@ -11,13 +11,13 @@ from hale.graphs.published import benchmark
 PAPER = Path(__file__).with_name("paper_table1.csv")
 COLUMNS = ("relations", "entities", "train", "valid", "test")
 NOTE = (
-    "Counted from the files; where the paper's number differs it is in brackets. The 86,845 "
-    "training triples of WN18RR are a misprint of the paper: the benchmark has 86,835.\n"
+    "Counted from the files; the paper's number is in brackets where it differs. The paper's "
+    "86,845 training triples of WN18RR are a misprint: the benchmark has 86,835.\n"
 )
 
 
 def count(dataset: str) -> dict[str, int] | None:
-    """The statistics of a benchmark; None, with a message, where its files cannot be had."""
+    """The statistics of a benchmark; None, with a message, if its files are not available."""
     try:
         graph = benchmark(dataset)
     except HaleError as error:
@@ -43,7 +43,7 @@ def build(folder: Path) -> None:
                 row.append(f"{found[column]:,}{differs}")
                 csv_rows.append([paper["dataset"], column, paper[column], str(found[column])])
         rows.append([*row, f"{int(paper['seconds']):,} s"])
-    header = ["dataset", *COLUMNS, "limit of time"]
+    header = ["dataset", *COLUMNS, "training limit"]
     text = f"# Table 1: the datasets\n\n{NOTE}\n{markdown_table(header, rows)}"
     write_text(folder / "table1.md", text)
     write_csv(folder / "table1.csv", ["dataset", "statistic", "paper", "counted"], csv_rows)

@@ -1,8 +1,9 @@
-"""Records of runs that never were, to try tables and figures on."""
+"""Made-up records of runs, to test tables and figures on."""
 
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 
 def write_record(
@@ -16,19 +17,22 @@ def write_record(
     jobs: int = 1,
     curve: list[tuple[float, float]] | None = None,
     device: str = "cpu",
+    commit: str | None = "0123456789abcdef",
+    config: dict[str, Any] | None = None,
 ) -> Path:
-    """Write ``result.json`` and ``curve.csv`` of a run where the plan would have put it."""
+    """Write ``result.json`` and ``curve.csv`` of a run where a sweep would have put it."""
     folder = root / dataset / f"{model}_{dim}_{strategy}" / f"seed{seed}"
     folder.mkdir(parents=True)
+    config = config or {"model": {"dim": dim}, "dataset": {"name": dataset}}
     record = {
         "name": f"dataset={dataset},model={model},seed={seed},strategy={strategy}",
         "choices": {"dataset": dataset, "model": model, "strategy": strategy, "loss": "hale",
                     "activation": "hanon"},
-        "config": {"model": {"dim": dim}, "jobs": jobs, "dataset": {"name": dataset}},
+        "config": config | {"jobs": jobs},
         "seed": seed,
         "steps": 1000,
         "train_seconds": 300.0 + seed,
-        "commit": "0123456789abcdef",
+        "commit": commit,
         "hardware": {"machine": "x86_64", "cpu": "CPU", "cores": 2, "threads": 2, "device": device},
         **{f"test/{name}": mrr * factor
            for name, factor in (("mrr", 1.0), ("hits@1", 0.72), ("hits@10", 1.5))},

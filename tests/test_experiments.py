@@ -3,10 +3,12 @@
 import csv
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,16 @@ from made_up import write_record
 from omegaconf import OmegaConf
 
 from experiments import classification, comparison, systems, table1
-from experiments.grid import Budget, PlannedRun, expand, sweep
-from experiments.plan import INTERRUPTED, main, plan
+from experiments.budget import Budget
+from experiments.list import ListedRun, expand
+from experiments.provenance import MODIFIED, STALE
 from experiments.records import NAMES, PAPER, read_csv, read_records, select, summarize
+from experiments.sweep import command, main, settings
 from hale.errors import HaleError
 from hale.graphs.kg import KnowledgeGraph
-from hale.run import config_dir
+from hale.runs.sweep import grid
+from hale.settings import conf_dir
+from hale.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARE = Budget("0.25")
@@ -37,23 +43,37 @@ PART = {
     "fig2": (),
     "fig3": ("dataset=codex_m", "strategy=hale"),
 }
-"""Of each experiment what is composed here; that is most of a plan's time."""
+"""The part of each experiment that is composed here; composing takes most of the time."""
 
 
 @pytest.fixture(scope="module")
-def planned() -> dict[str, list[PlannedRun]]:
+def listed() -> dict[str, list[ListedRun]]:
     """Runs of one seed at a quarter of the paper's seconds."""
     return {
-        name: expand(name, SHARE, Path("out"), ("seed=0", *part)) for name, part in PART.items()
+        name: expand(name, (*settings(name, SHARE, "cpu", 1), "seed=0", *part), Path("out"))
+        for name, part in PART.items()
     }
 
 
-def choices(job: list[str]) -> dict[str, str]:
-    return dict(override.split("=", 1) for override in job)
+def jobs_of(experiment: str, *overrides: str) -> list[dict[str, str]]:
+    """The choices of each run of an experiment, not composed."""
+    params = OmegaConf.load(conf_dir() / f"experiment/{experiment}.yaml").hydra.sweeper.params
+    jobs: list[dict[str, str]] = [{}]
+    for key, values in grid(params, overrides).items():
+        jobs = [job | {key: value.split("=", 1)[1]} for job in jobs for value in values]
+    return jobs
+
+
+def sweep(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.sweep", *words], cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
 
 
 def test_every_experiment_is_tested_here():
-    files = (config_dir() / "experiment").glob("*.yaml")
+    files = (conf_dir() / "experiment").glob("*.yaml")
     sharing = {path.stem for path in files if "paper" in OmegaConf.load(path).get("defaults", [])}
     assert sharing == PART.keys()
 
@@ -63,42 +83,57 @@ def test_every_experiment_is_tested_here():
     [("table2", 20), ("table2_full", 8), ("table3", 30), ("table3_full", 15), ("table5", 18),
      ("fig2", 27), ("fig3", 12)],
 )  # fmt: skip
-def test_grid_has_its_runs(name, runs):
-    jobs = sweep(name, ("seed=5",))
-    assert len(jobs) == len({tuple(job) for job in jobs}) == runs
-    for job in jobs:
-        chosen = choices(job)
+def test_a_sweep_has_its_runs(name, runs):
+    jobs = jobs_of(name, "seed=5")
+    assert len(jobs) == len({tuple(job.items()) for job in jobs}) == runs
+    for chosen in jobs:
         assert chosen.pop("seed") == "5"
         for group, choice in chosen.items():
-            assert (config_dir() / group / f"{choice}.yaml").is_file()
-    seeds = [choices(job)["seed"] for job in sweep(name)]
+            assert (conf_dir() / group / f"{choice}.yaml").is_file()
+    seeds = [job["seed"] for job in jobs_of(name)]
     assert seeds == sorted(seeds)  # one of everything before the next of anything
 
 
 @pytest.mark.parametrize("table", ["table2", "table3", "table5"])
-def test_tables_plan_each_row_of_the_paper(planned, table):
+def test_tables_have_a_run_for_each_row_of_the_paper(listed, table):
     keys = ("dataset", "strategy", "model")
     rows = [row for row in read_csv(PAPER) if row["table"] == table]
     found = [table, f"{table}_full"] if f"{table}_full" in PART else [table]
-    jobs = [choices(job) for name in found for job in sweep(name, ("seed=0",))]
+    jobs = [job for name in found for job in jobs_of(name, "seed=0")]
     assert sorted([job[key] for key in keys] for job in jobs) == sorted(
         [row[key] for key in keys] for row in rows
     )
     assert all(row[key] in NAMES for row in rows for key in keys)
     dims = {int(row["dim"].lstrip(">")) for row in rows}
-    assert {run.config["model"]["dim"] for name in found for run in planned[name]} == dims
+    assert {run.config["model"]["dim"] for name in found for run in listed[name]} == dims
 
 
-def test_a_run_is_named_by_what_it_is(planned):
-    assert [str(run.folder) for run in planned["table2"]] == [
+def test_the_list_is_what_hydra_sweeps():
+    """Also where the command line replaces swept values, and adds some."""
+    overrides = ("dataset=codex_m,wn18rr", "strategy=hale", "seed=range(0,2)", "model.dim=8,16")
+    runs = expand("fig3", overrides, Path("out"))
+    assert [str(run.folder) for run in runs] == [
+        f"out/{dataset}/rote_{dim}_hale/seed{seed}"
+        for seed in (0, 1) for dataset in ("codex_m", "wn18rr") for dim in (8, 16)
+    ]  # fmt: skip
+    assert [run.config["seed"] for run in runs] == [0, 0, 0, 0, 1, 1, 1, 1]
+    composed = compose(["experiment=fig3", "seed=1", "dataset=wn18rr", "strategy=hale",
+                        "model=rote", "model.dim=16"])  # fmt: skip
+    hydra = OmegaConf.to_container(OmegaConf.masked_copy(composed, list(runs[-1].config)),
+                                   resolve=True)  # fmt: skip
+    assert runs[-1].config == hydra
+
+
+def test_a_run_is_named_by_what_it_is(listed):
+    assert [str(run.folder) for run in listed["table2"]] == [
         "out/fb15k237/rotl_32_hale/seed0", "out/fb15k237/rotl_32_sam_neg/seed0",
     ]  # fmt: skip
 
 
-def test_seconds_are_a_share_of_the_papers(planned):
+def test_seconds_are_a_share_of_the_papers(listed):
     of_table1 = {row["dataset"]: float(row["seconds"]) for row in read_csv(table1.PAPER)}
     cost = [row for row in read_csv(PAPER) if row["strategy"] == "full"]
-    for name, runs in planned.items():
+    for name, runs in listed.items():
         for run in runs:
             dataset = run.config["dataset"]["name"]
             if name.endswith("_full"):
@@ -108,11 +143,13 @@ def test_seconds_are_a_share_of_the_papers(planned):
                 assert run.seconds == 0.25 * of_table1[dataset]
 
 
-def test_strategies_are_what_the_paper_says(planned):
+def test_strategies_are_what_the_paper_says(listed):
     def of(dataset: str, strategy: str, name: str) -> dict:
         (run,) = [
-            run for run in planned[name]
-            if run.config["dataset"]["name"] == dataset and f"strategy={strategy}" in run.overrides
+            run for run in listed[name]
+            if run.config["dataset"]["name"] == dataset and run.folder.parent.name.endswith(
+                f"_{run.config['model']['dim']}_{strategy}"
+            )
         ]  # fmt: skip
         return run.config
 
@@ -163,17 +200,19 @@ def test_strategies_are_what_the_paper_says(planned):
             found = of(dataset, f"hale_{activation.lower()}", "fig2")
             assert parts(found) == ("QuerySampling", activation)
             assert {name.split(".")[0] for name in apart(found, hale)} == {"activation"}
-    for run in planned["table2_full"]:
+    for run in listed["table2_full"]:
         assert parts(run.config) == ("QuerySampling", "Identity")
         assert (run.config["loss"]["alpha"], run.config["loss"]["square"]) == (1.0, False)
 
 
 def test_experiments_share_their_common_runs():
-    some = ("dataset=wn18rr", "strategy=hale,sam_neg")
-    runs = plan(("fig2", "fig3"), SHARE, "cpu", Path("out"), some)
-    assert len(runs) == 2
-    assert runs[0].folder.parts[:3] == ("out", "cpu", "0.25")
-    assert "trainer=cpu" in runs[0].overrides
+    some = (*settings("fig3", SHARE, "cpu", 1), "dataset=wn18rr", "strategy=hale,sam_neg")
+    folder = Path("out/cpu/0.25")
+    for_fig2, for_fig3 = (expand(name, some, folder) for name in ("fig2", "fig3"))
+    assert [run.folder for run in for_fig2] == [run.folder for run in for_fig3]
+    assert [run.config for run in for_fig2] == [run.config for run in for_fig3]
+    assert len(for_fig2) == 2
+    assert for_fig2[0].config["trainer"]["accelerator"] == "cpu"
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "-1", ".25", "0.250", "1.5steps", "60 s", "1h"])
@@ -182,78 +221,156 @@ def test_a_mistaken_budget_is_refused(text):
         Budget(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds", "steps"),
+    [("0.25", 150, None), ("1", 600, None), ("60s", 60, None), ("1.5s", 1.5, None),
+     ("2000steps", None, 2000)],
+)  # fmt: skip
+def test_a_budget_is_plain_numbers_in_the_settings(text, seconds, steps):
+    overrides = settings("fig3", Budget(text), "cpu", 1)
+    (run,) = expand("fig3", [*overrides, "dataset=wn18rr", "strategy=hale"], Path("out"))
+    assert (run.config["budget"]["seconds"], run.config["budget"]["steps"]) == (seconds, steps)
+
+
 def test_mistakes_are_one_line():
-    with pytest.raises(HaleError, match=r"experiment table9: .*table9"):
-        expand("table9", SHARE, Path("out"))
-    with pytest.raises(HaleError, match=r"experiment fig3: .*name"):
-        expand("fig3", SHARE, Path("out"), ("dataset=family", "strategy=hale"))
-    with pytest.raises(HaleError, match="2 runs side by side"):
-        plan(("fig3",), SHARE, "cpu", Path("out"), (), jobs=2)
+    with pytest.raises(HaleError, match=r"^experiment table9: .*table9[^\n]*$"):
+        expand("table9", (), Path("out"))
+    with pytest.raises(HaleError, match=r"^experiment fig3: .*name[^\n]*$"):
+        expand("fig3", ("dataset=family", "strategy=hale"), Path("out"))
+    with pytest.raises(HaleError, match="2 concurrent runs share the machine"):
+        settings("fig3", SHARE, "cpu", 2)
+    with pytest.raises(HaleError, match="JOBS must be at least 1"):
+        settings("fig3", Budget("9steps"), "cpu", 0)
 
 
-def test_runs_side_by_side_are_marked():
-    (run,) = plan(("fig3",), Budget("9steps"), "cpu", Path("out"), (*TINY, "strategy=hale"), jobs=2)
+def test_concurrent_runs_are_marked_and_use_hydras_launcher():
+    overrides = settings("fig3", Budget("9steps"), "cpu", 2)
+    (run,) = expand("fig3", [*overrides, *TINY, "strategy=hale"], Path("out"))
     assert run.config["jobs"] == 2
     assert run.config["budget"] | {"_target_": 0} == {"_target_": 0, "seconds": None, "steps": 9}
+    words = command("fig3", overrides, Path("out"), 2)
+    assert words[:4] == ["-m", "hale.run", "-m", "experiment=fig3"]
+    assert {"hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "jobs=2"} <= set(words)
 
 
 def test_states(tmp_path):
-    (run,) = expand("fig3", Budget("9steps"), tmp_path, (*TINY, "strategy=hale"))
-    assert run.state() == "missing"
+    def listed() -> ListedRun:
+        overrides = settings("fig3", Budget("9steps"), "cpu", 1)
+        (run,) = expand("fig3", [*overrides, *TINY, "strategy=hale"], tmp_path)
+        return run
+
+    run = listed()
+    assert run.state == "missing"
+    assert str(run).split() == ["missing", "9", "steps", str(run.folder)]
     (run.folder / "checkpoints").mkdir(parents=True)
     (run.folder / "checkpoints" / "last.ckpt").touch()
-    assert run.state() == "begun"
+    assert listed().state == "begun"
     result = run.folder / "result.json"
-    result.write_text(json.dumps({"config": run.config}))
-    assert run.state() == "finished"
+    result.write_text(json.dumps({"config": run.config, "valid/mrr": 0.12345, "test/mrr": 0.5}))
+    assert listed().state == "finished"
+    assert str(listed()).endswith("seed0  valid/mrr 0.1235  test/mrr 0.5000")
     changed = {"loss": run.config["loss"] | {"weight": 9.0}}
     result.write_text(json.dumps({"config": run.config | changed}))
-    assert run.state() == "stale"
-    assert run.changed(json.loads(result.read_text())) == ["loss"]
+    assert listed().state == "stale"
+    assert str(listed()).endswith("(settings differ: loss; remove it to rerun)")
 
 
-def test_runs_are_gone_on_with_fail_alone_and_are_not_repeated(tmp_path, capsys):
+def test_a_dry_run_lists_and_touches_nothing(tmp_path):
+    script = (
+        "import sys; from experiments.sweep import main; code = main(sys.argv[1:])\n"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    words = ("table2", "dataset=wn18rr", "model=rotl,rote", f"--results={tmp_path}", "--dry")
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *lines, total = done.stdout.splitlines()
+    assert len(lines) == 12
+    assert all(line.startswith(f"missing         150 s  {tmp_path}/cpu/0.25/") for line in lines)
+    assert total.startswith("12 runs: 12 missing; at most 0.50 h of training ahead")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_resumed_fail_alone_and_are_not_repeated(tmp_path):
     words = ["fig3", *TINY, "strategy=hale", "--budget=40steps", f"--results={tmp_path}"]
     folder = tmp_path / "cpu/40steps/family/rotl_8_hale/seed0"
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.plan", *words],
+        [sys.executable, "-m", "experiments.sweep", *words],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (folder / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors.strip()) == (130, INTERRUPTED)
+    assert process.returncode == 1
+    assert errors.strip().endswith(f"interrupted; resume with: hale resume {folder}")
     assert not (folder / "result.json").exists()
 
-    assert main([*words, "model.dim=7,8"]) == 1
-    output = capsys.readouterr().out
-    assert "1 begun, 1 missing" in output
-    assert "1 runs done, 1 failed" in output
-    assert "model.dim must be even for RotL" in output.splitlines()[-1]
+    done = sweep(*words, "model.dim=7,8")
+    assert done.returncode == 1
+    assert "1 begun, 1 missing" in done.stdout
+    (failed,) = [line for line in done.stdout.splitlines() if line.startswith("no result: ")]
+    assert failed.startswith("no result: family/rotl_7_hale/seed0 (")
+    assert "model.dim must be even for RotL" in failed
+    assert "Resuming" in (folder / "hale.log").read_text() + done.stdout
     (record,) = read_records([tmp_path])
     assert (record.choice("strategy"), record.dim, record.result["steps"]) == ("hale", 8, 40)
     assert len(record.run.curve) == 2
-    assert "Going on with" in (folder / "console.log").read_text()
+    assert record.result["config"]["budget"]["steps"] == 40
 
-    assert main(words) == 0
-    output = capsys.readouterr().out
-    assert "1 runs: 1 finished" in output
-    assert "0 runs done, 0 failed" in output
-    command = "python -m hale.run budget.seconds=null budget.steps=40 dataset=family"
-    assert command in systems.page([record])
+    made = (folder / "result.json").stat().st_mtime_ns
+    done = sweep(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split()[:4] == ["finished", "40", "steps", str(folder)]
+    assert f"test/mrr {record.result['test/mrr']:.4f}" in done.stdout
+    assert "1 runs: 1 finished" in done.stdout
+    assert "hale.run" not in done.stdout
+    assert (folder / "result.json").stat().st_mtime_ns == made
+    repeat = systems.command(record).split()
+    assert repeat[:3] == ["python", "-m", "hale.run"]
+    assert {"experiment=fig3", "budget.steps=40", "dataset=family", "seed=0"} <= set(repeat)
+    assert systems.command(record) in systems.page([record])
 
 
-def test_a_missing_benchmark_is_said_once_and_not_run(tmp_path, monkeypatch, capsys):
+def test_settings_that_no_folder_is_named_by_are_refused_before_anything_trains(tmp_path):
+    some = ("fig3", *TINY, "strategy=hale", "optimizer.lr=0.01,0.02", "--budget=2steps")
+    for dry in ((), ("--dry",)):
+        done = sweep(*some, f"--results={tmp_path / 'out'}", *dry)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "runs that differ in optimizer.lr would share a folder" in line
+        assert "RESULTS=" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_concurrent_runs_train(tmp_path):
+    if find_spec("hydra_plugins") is None or not find_spec("hydra_plugins.hydra_joblib_launcher"):
+        pytest.skip("needs the extra sweep")
+    done = sweep("fig3", *TINY, "strategy=hale,sam_neg", "--budget=4steps", "--jobs=2",
+                 f"--results={tmp_path}")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = read_records([tmp_path])
+    assert [record.choice("strategy") for record in records] == ["hale", "sam_neg"]
+    assert not any(record.alone for record in records)
+
+
+def test_a_missing_benchmark_is_told_in_one_line(tmp_path):
     (tmp_path / "data/wn18rr").mkdir(parents=True)
     (tmp_path / "data/wn18rr/train.txt").write_text("a\tb\tc\n")
-    monkeypatch.setenv("HALE_DATA_DIR", str(tmp_path / "data"))
-    assert main(["fig3", "dataset=wn18rr", "--budget=1s", f"--results={tmp_path / 'out'}"]) == 0
-    output = capsys.readouterr().out
-    assert output.count("no runs on wn18rr: ") == 1
-    assert "0 runs done" in output
-    assert not (tmp_path / "out").exists()
+    done = sweep(
+        "fig3", "dataset=wn18rr,family", "strategy=hale,sam_neg", "--budget=2steps",
+        "model=rotl", "model.dim=8", "logger=none", "validations=1", "threads=1", "test=false",
+        "trainer.log_every_n_steps=1", f"--results={tmp_path / 'out'}",
+        HALE_DATA_DIR=str(tmp_path / "data"),
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("no result")]
+    assert line.startswith(f"no result: 2 runs: {tmp_path / 'data/wn18rr/train.txt'}")
+    assert line.endswith("wn18rr/rotl_8_hale/seed0, wn18rr/rotl_8_sam_neg/seed0")
+    assert len(read_records([tmp_path / "out"])) == 2  # those of the other dataset
 
 
 def test_a_mistake_on_the_command_line_is_one_line(capsys):
@@ -264,19 +381,36 @@ def test_a_mistake_on_the_command_line_is_one_line(capsys):
     ]
 
 
+def test_no_private_module_of_hydra_is_used():
+    for folder in ("hale", "experiments", "conf", "benchmarks"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".yaml"):
+                assert "hydra._internal" not in path.read_text(), path
+
+
 def test_summaries():
     assert summarize([]) is None
     assert str(summarize([0.5])) == "0.500"
     assert str(summarize([0.1, 0.2, 0.3])) == "0.200 ± 0.100"
 
 
+def todays(experiment: str, *overrides: str) -> dict:
+    cfg = compose([f"experiment={experiment}", *overrides])
+    keys = [str(key) for key in cfg if key != "hydra"]
+    return OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
+
+
 def test_comparison_has_the_right_numbers(tmp_path, capsys):
+    rotl = todays("table2", "dataset=fb15k237", "strategy=hale", "model=rotl")
     for seed, mrr in enumerate((0.300, 0.310, 0.335)):
-        write_record(tmp_path, "fb15k237", "rotl", 32, "hale", seed, mrr)
+        config = rotl | {"seed": seed}
+        write_record(tmp_path, "fb15k237", "rotl", 32, "hale", seed, mrr, config=config)
     write_record(tmp_path, "fb15k237", "rotl", 256, "hale", 0, 0.9)
-    write_record(tmp_path, "wn18rr", "rote", 32, "sam_neg", 0, 0.4, jobs=2)
+    rote = todays("table2", "dataset=wn18rr", "strategy=sam_neg", "model=rote")
+    write_record(tmp_path, "wn18rr", "rote", 32, "sam_neg", 0, 0.4, jobs=2, config=rote)
     comparison.build("table2", "A title", read_records([tmp_path]), tmp_path)
-    lines = (tmp_path / "table2.md").read_text().splitlines()
+    text = (tmp_path / "table2.md").read_text()
+    lines = text.splitlines()
     (row,) = [line for line in lines if "| HaLE | RotL | 0.316" in line]
     assert row == (
         "| HaLE | RotL | 0.316 | 0.315 ± 0.018 | -0.001 | 0.493 | 0.472 ± 0.027 | -0.021 "
@@ -285,6 +419,8 @@ def test_comparison_has_the_right_numbers(tmp_path, capsys):
     (row,) = [line for line in lines if "| SamNeg | RotE | 0.355" in line]
     assert row.endswith("| 600 | - | A | 1 |")
     assert sum("not run" in line for line in lines) == 28 - 2
+    assert MODIFIED not in text
+    assert STALE not in text
     rows = read_csv(tmp_path / "table2.csv")
     assert len(rows) == 28 * 3
     (cell,) = [
@@ -298,6 +434,38 @@ def test_comparison_has_the_right_numbers(tmp_path, capsys):
     assert (cell["n"], cell["seconds"], cell["hardware"]) == ("3", "301", "CPU, 2 threads")
     assert sum(r["mean"] == "" and r["n"] == "0" for r in rows) == 26 * 3
     assert "A title" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("commit", ["0123+", None])
+def test_what_cannot_be_repeated_exactly_is_marked(tmp_path, commit):
+    rotl = todays("table2", "dataset=wn18rr", "strategy=hale", "model=rotl")
+    write_record(tmp_path, "wn18rr", "rotl", 32, "hale", 0, 0.4, commit=commit, config=rotl)
+    rote = todays("table2", "dataset=wn18rr", "strategy=hale", "model=rote")
+    rote["optimizer"] = rote["optimizer"] | {"lr": 9.0}
+    write_record(tmp_path, "wn18rr", "rote", 32, "hale", 0, 0.3, config=rote)
+    comparison.build("table2", "A title", read_records([tmp_path]), tmp_path)
+    text = (tmp_path / "table2.md").read_text()
+    (rotl_row,) = [line for line in text.splitlines() if "| HaLE | RotL | 0.471" in line]
+    (rote_row,) = [line for line in text.splitlines() if "| HaLE | RotE | 0.460" in line]
+    assert [rotl_row.count(mark) for mark in (MODIFIED, STALE)] == [3, 0]
+    assert [rote_row.count(mark) for mark in (MODIFIED, STALE)] == [0, 3]
+    (legend,) = [line for line in text.splitlines() if line.startswith(MODIFIED)]
+    assert "modified checkout" in legend
+    assert f"{STALE} at least one run with settings that differ" in legend
+    marks = {r["model"]: r["marks"] for r in read_csv(tmp_path / "table2.csv") if r["marks"]}
+    assert marks == {"rotl": MODIFIED, "rote": STALE}
+
+
+def test_models_that_the_paper_does_not_have_come_last(tmp_path):
+    mure = todays("table2", "dataset=fb15k237", "strategy=hale", "model=mure")
+    write_record(tmp_path, "fb15k237", "mure", 32, "hale", 0, 0.35, config=mure)
+    write_record(tmp_path, "fb15k237", "mure", 256, "hale", 0, 0.9)  # of no table
+    comparison.build("table2", "A title", read_records([tmp_path]), tmp_path)
+    first = (tmp_path / "table2.md").read_text().split("## WN18RR")[0].rstrip()
+    assert first.splitlines()[-1] == (
+        "| HaLE | MuRE | - | 0.350 |  | - | 0.525 |  | - | 0.252 |  | - | 300 | A | 1 |"
+    )
+    assert len(comparison.comparison("table5", read_records([tmp_path]))) == 18
 
 
 def test_the_first_folder_that_has_a_system_counts(tmp_path):
@@ -318,7 +486,7 @@ def test_two_budgets_are_not_two_seeds(tmp_path):
     for budget in ("0.25", "1"):
         write_record(tmp_path / budget, "wn18rr", "rotl", 32, "hale", 0, 0.1)
     records = read_records([tmp_path])
-    with pytest.raises(HaleError, match="name the folder of one budget and device"):
+    with pytest.raises(HaleError, match="give the folder of one budget and device"):
         select(records, "wn18rr", "hale", "rotl", 32)
 
 
@@ -388,9 +556,23 @@ def test_figures_1_and_2_are_drawn(tmp_path):
     folder = write_record(tmp_path, "wn18rr", "rote", 32, "sam_neg", 0, 0.4)
     (folder / "curve.csv").unlink()
     fig2.draw(read_records([tmp_path]), tmp_path)
+    runs = {s: select(read_records([tmp_path]), "wn18rr", s, "rote", 32) for s in ("hale",)}
+    assert fig2.first_second(runs) == 10.0
     for name in ("fig1", "fig2", "fig2_mrr"):
         assert is_picture(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_captions_say_seeds_and_hardware(tmp_path):
+    pytest.importorskip("matplotlib")
+    from experiments.plotting import origin
+
+    write_record(tmp_path, "wn18rr", "rote", 32, "hale", 0, 0.4)
+    one = read_records([tmp_path])
+    assert origin(one) == "seed 0; CPU, 2 threads"
+    write_record(tmp_path, "wn18rr", "rote", 32, "hale", 2, 0.5, device="A GPU")
+    assert origin(read_records([tmp_path])) == "seeds 0, 2; A GPU; CPU, 2 threads"
+    assert origin([]) == "no runs"
 
 
 def test_figure_3_is_drawn(tmp_path, monkeypatch, graph: KnowledgeGraph):
@@ -398,12 +580,12 @@ def test_figure_3_is_drawn(tmp_path, monkeypatch, graph: KnowledgeGraph):
     pytest.importorskip("sklearn")
     from experiments import fig3
 
-    relation_E = fig3.commonest_relation(graph)
+    relation_E = fig3.most_frequent_relation(graph)
     triples = graph.train.tolist()
     counts = [sum(r == k for h, r, t in triples for e in (h, t) if e == 5) for k in range(3)]
     assert counts[relation_E[5]] == max(counts)
     lonely = dataclasses.replace(graph, entities=(*graph.entities, "in no triple"))
-    assert fig3.commonest_relation(lonely).tolist() == [*relation_E.tolist(), -1]
+    assert fig3.most_frequent_relation(lonely).tolist() == [*relation_E.tolist(), -1]
     assert fig3.named_relations(lonely) == fig3.named_relations(graph)
     monkeypatch.setattr(fig3, "benchmark", lambda name: graph)
     folder = write_record(tmp_path, "wn18rr", "rote", 32, "hale")

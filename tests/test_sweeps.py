@@ -6,13 +6,17 @@ import re
 import subprocess
 import sys
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
 
 from hale.errors import HaleError
 from hale.runs.folders import RunFolder, find_runs, varying
-from hale.runs.sweep import summary_table
+from hale.runs.sweep import grid, print_summary, require_own_folders, summary_table
+from hale.runs.tables import FittedTable
 from hale.settings.checks import require_own_machine
 from hale.settings.compose import compose
 
@@ -40,10 +44,6 @@ def hale(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
     )  # fmt: skip
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("│ ").split("│")]
-
-
 def test_a_sweep_ends_with_a_summary_and_can_be_resumed(tmp_path):
     command = ["-m", "model.dim=7,8,10", *TINY, "hydra.sweep.dir=sweep"]
     done = hale(*command, cwd=tmp_path)
@@ -53,11 +53,15 @@ def test_a_sweep_ends_with_a_summary_and_can_be_resumed(tmp_path):
         run: json.loads((tmp_path / f"sweep/{run}/result.json").read_text()) for run in ("1", "2")
     }
     table = done.stdout[done.stdout.rindex("sweep, by valid/mrr") :]
-    rows = [cells(line) for line in table.splitlines() if line.startswith("│")]
+    lines = table.splitlines()
+    rule = next(
+        i for i, line in enumerate(lines) if set(line.strip()) <= {"─", " "} and line.strip()
+    )
+    rows = [line.split() for line in lines[rule + 1 : rule + 3]]
     best_first = sorted(record, key=lambda run: -record[run]["valid/mrr"])
     assert [row[0] for row in rows] == best_first
     assert {row[0]: row[1] for row in rows} == {"1": "8", "2": "10"}
-    assert float(rows[0][2]) == pytest.approx(record[best_first[0]]["valid/mrr"], rel=1e-3)
+    assert [row[2] for row in rows] == [f"{record[run]['valid/mrr']:.4f}" for run in best_first]
     assert f"best: sweep/{best_first[0]}\n" in table
     assert re.search(r"^no result: 0 \(model\.dim=7 .*\): model\.dim must be even", table, re.M)
     assert "the same command and hydra.sweep.dir=sweep" in table
@@ -150,8 +154,100 @@ def test_what_varies_is_what_the_choices_do_not_explain():
 
 def test_hostile_names_are_text_in_the_summary():
     runs = [run(f"top/[bold]{i}", {"model": f"[/red]{i}"}) for i in range(2)]
+    text = printed(summary_table(runs, Path("top"), "valid/mrr"), 80)
+    assert text.count("[/red]") == text.count("[bold]") == 2
+
+
+def printed(table: FittedTable, width: int) -> str:
+    file = StringIO()
+    Console(file=file, width=width).print(table)
+    return file.getvalue()
+
+
+def test_a_narrow_summary_drops_columns_by_name_and_cuts_no_digit():
+    metrics = {
+        "valid/mrr": 0.51234,
+        "test/mrr": 0.41234,
+        "test/hits@10": 0.7,
+        "train_seconds": 31.5,
+    }
+    records = [{"choices": {"model": f"model_{i}"}, "config": {}} | metrics for i in range(6)]
+    runs = [RunFolder(Path(f"top/{i}"), (), record, None) for i, record in enumerate(records)]
     table = summary_table(runs, Path("top"), "valid/mrr")
-    assert [str(cell) for cell in table.columns[1].cells] == ["[/red]0", "[/red]1"]
+    wide, narrow = printed(table, 100), printed(table, 34)
+    for number in ("0.5123", "0.4123", "0.7000", "31.5"):
+        assert wide.count(number) == 6
+    assert narrow.count("0.5123") == 6
+    assert narrow.count("31.5") == 0
+    assert "not shown at 34 columns: " in narrow
+    assert "train_seconds" in " ".join(narrow.split())
+
+
+def test_runs_without_a_result_are_grouped_by_reason(tmp_path, capsys):
+    for name, error in (("a", "no such file"), ("b", "no such file"), ("c", "diverged")):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra/overrides.yaml").write_text(f"[seed={name}]")
+        (tmp_path / name / "error.txt").write_text(error)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/result.json").write_text(
+        json.dumps({"choices": {}, "config": {}, "valid/mrr": 0.5})
+    )
+    (tmp_path / "d/error.txt").write_text(
+        f"{tmp_path / 'd'} holds a finished run with another loss"
+    )
+    print_summary(tmp_path, "valid/mrr")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "no result: 2 runs: no such file: a, b",
+        "no result: c (seed=c): diverged",
+        "not run again: d (): the folder holds a finished run with another loss",
+    ]
+    os.utime(tmp_path / "a/.hydra/overrides.yaml", (2e9, 2e9))
+    print_summary(tmp_path, "valid/mrr", since=1.9e9)
+    assert capsys.readouterr().out.splitlines()[0] == "no result: a (seed=a): no such file"
+
+
+SUBDIR = "${hydra:runtime.choices.model}_${model.dim}/seed${seed}"
+
+
+@pytest.mark.parametrize(
+    ("subdir", "overrides", "shared"),
+    [
+        (SUBDIR, ("model=rotl,rote", "model.dim=8,10", "seed=0,1"), None),
+        (SUBDIR, ("seed=0", "optimizer.lr=0.1"), None),
+        (SUBDIR, ("seed=0,1", "optimizer.lr=0.1,0.2"), "optimizer.lr"),
+        (SUBDIR, ("optimizer.lr=0.1,0.1",), None),
+        (SUBDIR, ("model=rotl,rote", "loss=hale,sam_neg"), "loss"),
+        (SUBDIR, ("dim=8,10",), "dim"),
+        ("${dataset.name}", ("dataset=wn18rr,codex_s",), None),
+        ("${hydra:job.num}", ("optimizer.lr=0.1,0.2",), None),
+        ("run", ("seed=range(0,2)",), "seed"),
+    ],
+)
+def test_every_swept_setting_must_name_the_folder(subdir, overrides, shared):
+    sweep = OmegaConf.create({"subdir": subdir})
+    values = grid({}, overrides)
+    if shared is None:
+        require_own_folders(sweep, values, Path("out"))
+    else:
+        with pytest.raises(HaleError, match=rf"^runs that differ in {shared} would share a folder"):
+            require_own_folders(sweep, values, Path("out"))
+
+
+def test_overrides_replace_parameters_of_the_same_setting():
+    values = grid({"seed": "0,1", "model": "rotl"}, ["model=rote,transe", "+x=1"])
+    assert values == {
+        "seed": ["seed=0", "seed=1"], "model": ["model=rote", "model=transe"], "+x": ["+x=1"],
+    }  # fmt: skip
+
+
+def test_a_sweep_that_would_share_a_folder_trains_nothing(tmp_path):
+    done = hale("-m", "optimizer.lr=0.01,0.02", "hydra.sweep.subdir=one", *TINY,
+                "hydra.sweep.dir=sweep", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("runs that differ in optimizer.lr would share a folder of sweep:")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
