@@ -1,8 +1,8 @@
 """Runs as they are found on disk: finished, failed and interrupted.
 
 A run is a folder with a ``result.json``, or a line of a file of trials: a ``*.jsonl`` file whose
-lines are records with two keys more, ``trial`` (the run's name) and ``curve`` (its validations, a
-list for each column of ``curve.csv``).
+lines are records with the key ``trial``, the run's name. Validations are in the folder's
+``curve.csv``, or in the record as ``curve``, a list for each column.
 """
 
 import csv
