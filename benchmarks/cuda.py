@@ -25,7 +25,7 @@ from triton.testing import do_bench
 from hale.data.queries import Known
 from hale.scoring.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
-from hale.scoring.kernels.entity_logsumexp import reference_sweep
+from hale.scoring.kernels.reference import reference_sweep
 from hale.scoring.kernels.triton_lse import Plan, Tile, plan_for, supported, triton_entity_logsumexp
 
 ROWS, ENTITIES, DIMS = (102, 409, 4096), (14_541, 40_943, 1_000_000), (32, 64, 256)

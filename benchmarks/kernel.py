@@ -22,8 +22,7 @@ from torch import Tensor
 from benchmarks.measure import Row, interleaved, parse, parser, report
 from hale.scoring.activations import Activation, Halin, Hanon
 from hale.scoring.comparators import SquaredEuclidean
-from hale.scoring.kernels.chosen_scores import chosen_scores
-from hale.scoring.kernels.entity_logsumexp import entity_logsumexp
+from hale.scoring.kernels.operations import chosen_scores, entity_logsumexp
 from hale.scoring.table import Table
 
 SHAPES = (

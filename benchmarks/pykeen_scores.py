@@ -15,11 +15,10 @@ from torch import Tensor
 
 from hale.data.queries import QueryBatch
 from hale.graphs.kg import KnowledgeGraph
-from hale.models.geometry import complex_multiply
+from hale.models.euclidean import complex_multiply
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import Comparator, NegativeDot, SquaredEuclidean
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 
 def factory(graph: KnowledgeGraph, inverse: bool = False) -> CoreTriplesFactory:

@@ -29,7 +29,7 @@ from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.kg import KnowledgeGraph
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Identity
-from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import ScoreMatrix
 
 TOLERANCE = 1e-4
 """Greatest difference of MRR and Hits@k, and relative one of MR."""

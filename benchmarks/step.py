@@ -23,7 +23,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
-import hale.scoring.matrix
+import hale.scoring.table
 from benchmarks.measure import (
     Row,
     benchmark_graph,
@@ -39,7 +39,7 @@ from hale.graphs.kg import KnowledgeGraph
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Hanon
-from hale.scoring.kernels.entity_logsumexp import entity_logsumexp
+from hale.scoring.kernels.operations import entity_logsumexp
 from hale.training.budget import WallClockBudget
 from hale.training.module import LinkPrediction
 
@@ -107,7 +107,7 @@ def timed_steps(
 ) -> Row:
     """Milliseconds of a step's parts: means over the middle half of ``count`` steps by time."""
     watch = Stopwatch()
-    with mock.patch.object(hale.scoring.matrix, "entity_logsumexp", watch.kernel):
+    with mock.patch.object(hale.scoring.table, "entity_logsumexp", watch.kernel):
         for _ in range(count):
             watch.steps.append(defaultdict(float))
             with watch.part("step"):

@@ -21,8 +21,7 @@ from hale.data.queries import QueryBatch, QueryIndex
 from hale.losses.query_sampling import QuerySampling
 from hale.scoring.activations import Artanh, Halin, Hanon, Temperature, XExp
 from hale.scoring.comparators import SquaredEuclidean
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 # %% [markdown]
 # An activation $h$ hardens distances: the score of a candidate is $-h(x)$. Near ones are pulled

@@ -9,9 +9,10 @@ from test_entity_logsumexp import IDS, PAIRS, draw, relative
 from hale.errors import HaleError
 from hale.scoring.activations import Hanon
 from hale.scoring.comparators import Poincare, SquaredEuclidean
-from hale.scoring.kernels.chosen_scores import chosen_scores, reference_scores
+from hale.scoring.kernels import native
 from hale.scoring.kernels.compile import CompileError, find_compiler
-from hale.scoring.kernels.native_chosen import native_chosen_scores
+from hale.scoring.kernels.operations import chosen_scores, find_kernel
+from hale.scoring.kernels.reference import reference_scores
 from hale.scoring.table import Table
 
 EUCLIDEAN = (SquaredEuclidean(), Hanon())
@@ -24,6 +25,11 @@ except CompileError as error:
 else:
     NO_COMPILER = ""
 compiled = pytest.mark.skipif(bool(NO_COMPILER), reason=NO_COMPILER)
+
+
+def native_chosen_scores(query_BD, scale_B, entity, entity_BK, comparator, activation):
+    kernel = find_kernel(comparator, activation)
+    return native.native_chosen_scores(kernel, query_BD, scale_B, entity, entity_BK)
 
 
 def plain(query_BD, scale_B, entity_ED, entity_BK, comparator, activation):

@@ -9,13 +9,9 @@ from hale.data.queries import Known
 from hale.errors import HaleError
 from hale.scoring.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
-from hale.scoring.kernels import backends, native
-from hale.scoring.kernels import entity_logsumexp as module
-from hale.scoring.kernels.entity_logsumexp import (
-    entity_logsumexp,
-    kernel_variant,
-    reference_sweep,
-)
+from hale.scoring.kernels import binding, operations, reference
+from hale.scoring.kernels.operations import entity_logsumexp, kernel_variant
+from hale.scoring.kernels.reference import reference_sweep
 
 ACTIVATIONS = (Identity(), Temperature(0.7), Hanon(), Halin(beta=3.0), XExp(limit=2.0), Artanh())
 PAIRS = [
@@ -100,7 +96,7 @@ def test_reference_is_the_naive_definition_in_any_chunks(rows, entities, dim, ma
     rest = (comparator, activation, mask(rows, entities) if masked else None)
     expected = differentiate(naive, inputs, weight, *rest)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK_BYTES", entities * 8 * data.draw(st.integers(1, 4)))
+        patch.setattr(reference, "CHUNK_BYTES", entities * 8 * data.draw(st.integers(1, 4)))
         for actual, wanted in zip(reference_sweep(*inputs, *rest, weight), expected, strict=True):
             torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-12)
 
@@ -135,9 +131,10 @@ def test_forced_kernel_that_cannot_serve_is_an_error(monkeypatch, kernel):
 
 
 def test_obstacle_is_logged_once_and_the_reference_serves(monkeypatch, caplog):
-    monkeypatch.setattr(native, "_library", lambda defines: "no compiler; install one")
+    monkeypatch.setattr(binding, "_library", lambda defines: "no compiler; install one")
+    monkeypatch.setattr(operations, "load", binding.load.__wrapped__)
     monkeypatch.delenv("HALE_KERNEL", raising=False)
-    backends._note.cache_clear()
+    operations._note.cache_clear()
     inputs, _ = draw(2, 3, 2)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -161,10 +158,10 @@ def test_the_variant_is_that_of_the_backend_that_runs(monkeypatch):
     assert kernel_variant(cpu) == kernel_variant(cpu, *square) == "reference"
     monkeypatch.delenv("HALE_KERNEL")
     assert kernel_variant(cpu, *square) == "reference"
-    if isinstance(native.find_kernel(SquaredEuclidean(), Hanon()), str):
+    if isinstance(operations.find_kernel(SquaredEuclidean(), Hanon()), str):
         assert kernel_variant(cpu) == "reference"
     else:
-        assert kernel_variant(cpu) == native.variant(SquaredEuclidean(), Hanon()) != "reference"
+        assert kernel_variant(cpu) == operations.variant(SquaredEuclidean(), Hanon()) != "reference"
 
 
 @pytest.mark.parametrize("kernel", ["native", "triton"])

@@ -9,17 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hale.models.geometry import (
+from hale.models.euclidean import (
     complex_modulus,
     complex_multiply,
-    exp0,
     flexible_add,
     givens_reflect,
     givens_rotate,
-    log0,
-    mobius_add,
-    project_to_ball,
 )
+from hale.models.hyperbolic import exp0, log0, mobius_add, project_to_ball
 from hale.models.regularizers import f2, n3
 
 few = settings(deadline=None, max_examples=25)

@@ -16,8 +16,7 @@ from hale.losses.query_sampling import QuerySampling
 from hale.losses.sampled import AdvNeg, Contrastive, SamNeg
 from hale.scoring.activations import Hanon, Identity
 from hale.scoring.comparators import NegativeDot, SquaredEuclidean
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 ALL_NEG = QuerySampling(alpha=1.0, weight=1.0, square=False)
 SCORES = [[-1.0, -2.0, -0.5], [-3.0, -0.25, -4.0]]

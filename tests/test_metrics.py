@@ -15,8 +15,7 @@ from hale.evaluation.ranking import Ranks, filtered_ranks
 from hale.graphs.kg import KnowledgeGraph
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import SquaredEuclidean
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 
 def make_ranks(optimistic, tied=None, candidates=None):

@@ -31,10 +31,9 @@ from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
+from hale.scoring.kernels import binding, native, operations
 from hale.scoring.kernels import compile as compiling
-from hale.scoring.kernels import native, native_lse
 from hale.scoring.kernels.compile import CompileError, find_compiler, shared_library
-from hale.scoring.kernels.native_lse import native_entity_logsumexp
 from hale.training.module import LinkPrediction
 
 try:
@@ -72,12 +71,18 @@ def test_agrees_with_float64_autograd(comparator, activation, masked):
         agree(rows, entities, dim, comparator, activation, masked and entities > 1)
 
 
+def native_entity_logsumexp(query_ND, scale_N, entity_ED, comparator, activation, known=None):
+    kernel = operations.find_kernel(comparator, activation)
+    return native.native_entity_logsumexp(kernel, query_ND, scale_N, entity_ED, known)
+
+
 def aim(monkeypatch, flags):
     """Compile for what ``flags`` say alone, whatever the processor has beyond it."""
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("these are flags of x86")
     monkeypatch.setattr(compiling, "TARGETS", (tuple(flags.split()),))
-    monkeypatch.setattr(native, "_library", cache(native._library.__wrapped__))
+    monkeypatch.setattr(binding, "_library", cache(binding._library.__wrapped__))
+    monkeypatch.setattr(operations, "load", cache(binding.load.__wrapped__))
 
 
 @pytest.fixture(params=["-march=native -mno-avx512bf16", "-march=haswell", "-march=x86-64"])
@@ -103,7 +108,7 @@ def test_what_the_compiler_knows_of_this_processor_is_used(target, tmp_path, mon
         pytest.skip("the compiler does not know these flags")
     monkeypatch.setattr(compiling, "TARGETS", (target,))
     monkeypatch.setenv("HALE_CACHE_DIR", str(tmp_path))
-    assert shared_library(native.SOURCES, ("ACTIVATION=hanon",)).is_file()
+    assert shared_library(binding.SOURCES, ("ACTIVATION=hanon",)).is_file()
 
 
 def processor() -> set[str]:
@@ -122,8 +127,8 @@ def test_the_variant_is_the_best_of_this_processor():
             names = {"avx512-bf16"} | ({"amx-bf16"} if "amx_bf16" in has else set())
     else:
         names = {"avx2"} if {"avx2", "fma"} <= has else {"sse2"}
-    assert native.variant(*EUCLIDEAN) in names
-    assert native.variant(Poincare(), Halin()) == native.variant(*EUCLIDEAN)
+    assert operations.variant(*EUCLIDEAN) in names
+    assert operations.variant(Poincare(), Halin()) == operations.variant(*EUCLIDEAN)
 
 
 @pytest.mark.parametrize(("flags", "name"), [("-march=haswell", "avx2"), ("-march=x86-64", "sse2")])
@@ -131,12 +136,12 @@ def test_the_variant_is_the_one_that_was_compiled(monkeypatch, flags, name):
     if name not in processor():
         pytest.skip(f"the processor has no {name}")
     aim(monkeypatch, flags)
-    assert native.variant(*EUCLIDEAN) == name
+    assert operations.variant(*EUCLIDEAN) == name
 
 
 def test_an_unsupported_pair_has_no_variant():
     with pytest.raises(RuntimeError, match="does not support XExp"):
-        native.variant(SquaredEuclidean(), XExp(limit=61.0))
+        operations.variant(SquaredEuclidean(), XExp(limit=61.0))
 
 
 @SHAPES
@@ -169,7 +174,7 @@ def test_many_queries_go_in_blocks(monkeypatch):
     inputs, weight = draw(90, 300, 8)
     known = mask(90, 300)
     expected = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN, known)
-    library = native.find_kernel(*EUCLIDEAN).library
+    library = operations.find_kernel(*EUCLIDEAN).library
     monkeypatch.setattr(library, "hale_most_rows", lambda *_: 32)
     actual = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN, known)
     for one, wanted in zip(actual, expected, strict=True):
@@ -204,7 +209,7 @@ def test_what_scratch_memory_held_before_does_not_matter(rows, comparator):
     rest = (comparator, Identity())
     expected = differentiate(native_entity_logsumexp, inputs, weight, *rest)
     for byte in (0, 0xFF):  # 0xFFFF and 0xFFFFFFFF are NaN
-        native_lse._spare[:] = [torch.full((1 << 22,), byte, dtype=torch.uint8)]
+        native._spare[:] = [torch.full((1 << 22,), byte, dtype=torch.uint8)]
         actual = differentiate(native_entity_logsumexp, inputs, weight, *rest)
         for a, e in zip(actual, expected, strict=True):
             assert torch.isfinite(a).all()
@@ -227,9 +232,9 @@ def test_threads_of_its_own_give_what_those_of_pytorch_give(monkeypatch):
     inputs, weight = draw(70, 3000, 16)
     torch.set_num_threads(2)
     pool = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN)
-    elsewhere = native._library(("ACTIVATION=hanon", "GOMP_parallel=no_such_function"))
-    kernel = native.find_kernel(*EUCLIDEAN[:2])._replace(library=elsewhere)
-    monkeypatch.setattr(native_lse, "find_kernel", lambda *_: kernel)
+    elsewhere = binding._library(("ACTIVATION=hanon", "GOMP_parallel=no_such_function"))
+    kernel = operations.find_kernel(*EUCLIDEAN[:2])._replace(library=elsewhere)
+    monkeypatch.setattr(operations, "find_kernel", lambda *_: kernel)
     own = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN)
     assert all(map(torch.equal, pool, own))
 
@@ -344,11 +349,11 @@ import torch
 from pathlib import Path
 from hale.scoring.activations import Halin, Hanon
 from hale.scoring.comparators import SquaredEuclidean
-from hale.scoring.kernels.native_lse import native_entity_logsumexp
+from hale.scoring.kernels.operations import entity_logsumexp
 torch.set_num_threads(2)
 query, scale = torch.randn(100, 2, requires_grad=True), torch.ones(100, requires_grad=True)
 entity = torch.randn(400_000, 2, requires_grad=True)
-run = lambda rows, all: native_entity_logsumexp(
+run = lambda rows, all: entity_logsumexp(
     query[:rows], scale[:rows], entity[:all], SquaredEuclidean(), Hanon()).sum().backward()
 run(2, 10)
 peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
@@ -379,9 +384,9 @@ FALLBACK = """
 import torch
 from hale.scoring.activations import Halin, Hanon
 from hale.scoring.comparators import SquaredEuclidean
-from hale.scoring.kernels import backends
-from hale.scoring.kernels.entity_logsumexp import entity_logsumexp
-backends.log.warning = lambda text, *values: print(text % values)
+from hale.scoring.kernels import operations
+from hale.scoring.kernels.operations import entity_logsumexp
+operations.log.warning = lambda text, *values: print(text % values)
 inputs = torch.ones(2, 3), torch.ones(2), torch.ones(4, 3)
 print(entity_logsumexp(*inputs, SquaredEuclidean(), Hanon()).isfinite().all().item())
 """
@@ -401,9 +406,9 @@ def test_an_unwritable_cache_does_not_matter(tmp_path):
 
 def test_the_cache_is_found_again_and_holds_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setenv("HALE_CACHE_DIR", str(tmp_path))
-    path = shared_library(native.SOURCES, ("ACTIVATION=linear",))
+    path = shared_library(binding.SOURCES, ("ACTIVATION=linear",))
     stamp = path.stat().st_mtime_ns
-    assert shared_library(native.SOURCES, ("ACTIVATION=linear",)) == path
+    assert shared_library(binding.SOURCES, ("ACTIVATION=linear",)) == path
     assert path.stat().st_mtime_ns == stamp
     assert list((tmp_path / "kernels").iterdir()) == [path]
 
@@ -411,4 +416,4 @@ def test_the_cache_is_found_again_and_holds_nothing_else(tmp_path, monkeypatch):
 def test_a_failed_build_says_why(tmp_path, monkeypatch):
     monkeypatch.setenv("HALE_CACHE_DIR", str(tmp_path))
     with pytest.raises(CompileError, match=r"cc.* failed: .*error"):
-        shared_library(native.SOURCES, ("ACTIVATION=nonsense",))
+        shared_library(binding.SOURCES, ("ACTIVATION=nonsense",))

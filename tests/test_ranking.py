@@ -13,8 +13,7 @@ from hale.evaluation import ranking
 from hale.evaluation.ranking import filtered_ranks, rank_batch
 from hale.scoring.activations import Artanh, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 NOTHING = Known.of_pairs(*torch.empty(2, 0, dtype=torch.long), 7)
 

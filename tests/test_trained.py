@@ -25,8 +25,7 @@ from hale.runs.model_folder import write_model
 from hale.runs.trained import QUERIES_AT_ONCE, TrainedModel
 from hale.scoring.activations import Hanon, Identity
 from hale.scoring.comparators import NegativeDot, SquaredEuclidean
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 from hale.data.queries import QueryBatch
 from hale.evaluation.ranking import Ranks, rank_batch
-from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import ScoreMatrix
 
 HITS_AT = (1, 3, 10)
 

@@ -11,8 +11,7 @@ from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import NegativeDot
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 BATCH_SIZE = 1024
 """Queries ranked at once."""

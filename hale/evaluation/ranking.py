@@ -31,7 +31,7 @@ from torch import Tensor
 from hale.data.queries import Known, QueryBatch
 from hale.errors import DivergedError
 from hale.scoring.comparators import SquaredEuclidean
-from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import ScoreMatrix
 
 CHUNK_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
 """Bytes of a block of distances, at least one row: fits a CPU's cache, or saturates a GPU."""

@@ -8,7 +8,7 @@ from hale.data.queries import QueryBatch
 from hale.errors import HaleError
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
-from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import ScoreMatrix
 
 
 class Loss(Protocol):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hale.data.queries import QueryBatch
 from hale.errors import require
-from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import ScoreMatrix
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from hale.data.queries import QueryBatch
 from hale.errors import require, require_whole
-from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import ScoreMatrix
 
 
 def negative_scores(

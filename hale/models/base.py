@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from hale.errors import ArgumentError, require, require_whole
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator, NegativeDot, SquaredEuclidean
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table, lookup
+from hale.scoring.table import ScoreMatrix, Table, lookup
 
 SOFTPLUS_ONE = 0.5413248546129181
 """softplus(SOFTPLUS_ONE) = 1: the raw value at which positive parameters start."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hale.errors import require
 from hale.models.base import DotProductModel
-from hale.models.geometry import complex_modulus, complex_multiply
+from hale.models.euclidean import complex_modulus, complex_multiply
 from hale.models.regularizers import f2, n3
 from hale.scoring.table import lookup
 

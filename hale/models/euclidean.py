@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hale.models.base import SOFTPLUS_ONE, DistanceModel, random_angles, random_signs
-from hale.models.geometry import circle, complex_multiply, flexible_add, givens_rotate
 from hale.scoring.table import lookup
 
 
@@ -130,3 +129,58 @@ class MuRE(DistanceModel):
         factor_BD = lookup(self.factor, relation_B)
         translation_BD = lookup(self.translation, relation_B)
         return torch.addcmul(translation_BD, entity_BD, factor_BD)
+
+
+# Functions on vectors; coordinates 2i and 2i+1 span a plane.
+
+
+def circle(angle_BH: Tensor) -> Tensor:
+    """The point (cos, sin) for each angle in radians, a plane each, ``point_BD``; D = 2H."""
+    return torch.stack((angle_BH.cos(), angle_BH.sin()), -1).flatten(-2)
+
+
+def givens_rotate(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
+    """Rotate each plane of ``vector_BD`` by its angle in radians; H = D/2 (RotatE, RotE)."""
+    return complex_multiply(circle(angle_BH), vector_BD)
+
+
+def givens_reflect(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
+    """Reflect each plane of ``vector_BD`` in the line at half its angle, in radians (RefH)."""
+    first, second = _planes(vector_BD)
+    cos, sin = angle_BH.cos(), angle_BH.sin()
+    return torch.stack((cos * first + sin * second, sin * first - cos * second), -1).flatten(-2)
+
+
+def complex_multiply(x_BD: Tensor, y_BD: Tensor) -> Tensor:
+    """Elementwise product of complex vectors whose planes are (real, imaginary) parts (ComplEx)."""
+    x_BH, y_BH = (
+        torch.view_as_complex(z.reshape(*z.shape[:-1], -1, 2).contiguous()) for z in (x_BD, y_BD)
+    )
+    product_BD: Tensor = torch.view_as_real(x_BH * y_BH).flatten(-2)
+    return product_BD
+
+
+def complex_modulus(x_BD: Tensor) -> Tensor:
+    """Modulus of each plane, ``modulus_BH``; its gradient at 0 is 0."""
+    modulus_BH: Tensor = torch.linalg.vector_norm(torch.stack(_planes(x_BD)), dim=0)
+    return modulus_BH
+
+
+def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e-2) -> Tensor:
+    """RotL's flexible addition ``alpha (x + y) / (1 + x.y)`` (Eq. 14).
+
+    The denominator vanishes where ``x.y = -1``. Within ``guard`` of 0 it is replaced by ``guard``
+    with its sign, so the result is finite.
+    """
+    denominator_B1: Tensor = 1 + torch.linalg.vecdot(x_BD, y_BD)[..., None]
+    with torch.no_grad():
+        near_B1 = denominator_B1.abs() < guard
+        held_B1 = torch.where(denominator_B1 < 0, -guard, guard).to(denominator_B1.dtype)
+    factor_B1 = alpha_B1 / torch.where(near_B1, held_B1, denominator_B1)
+    added_BD: Tensor = factor_B1 * (x_BD + y_BD)
+    return added_BD
+
+
+def _planes(x_BD: Tensor) -> tuple[Tensor, Tensor]:
+    first_BH, second_BH = x_BD.reshape(*x_BD.shape[:-1], -1, 2).unbind(-1)
+    return first_BH, second_BH

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from hale.models.base import DistanceModel, random_angles, random_signs
-from hale.models.geometry import exp0, givens_reflect, givens_rotate, mobius_add
+from hale.models.euclidean import givens_reflect, givens_rotate
 from hale.scoring.comparators import Comparator, Poincare
 from hale.scoring.table import lookup
 
+TINY = 1e-15
 MIN_CURVATURE = 1e-6
 """Flatter balls are numerically Euclidean, and would divide by values near 0."""
 
@@ -127,3 +128,49 @@ class AttH(HyperbolicModel):
         logit_B2 = (either_B2D * context_B1D).sum(2) * self.dim**-0.5
         attended_BD: Tensor = (logit_B2.softmax(1)[:, :, None] * either_B2D).sum(1)
         return exp0(attended_BD, c_B1)
+
+
+# Functions on points of the Poincare ball of curvature -c, whose radius is 1/sqrt(c); ``c_B1``
+# holds one c per row. Points are kept away from the ball's edge by a margin that the dtype can
+# resolve, so that every function is finite, with finite gradients, for any input. Sources: Chami
+# et al. (ACL 2020); Ganea et al., "Hyperbolic Neural Networks" (NeurIPS 2018).
+
+
+def project_to_ball(x_BD: Tensor, c_B1: Tensor) -> Tensor:
+    """Scale points beyond the margin back to norm ``(1 - margin) / sqrt(c)``; others are unchanged.
+
+    The margin is 4e-3 in float32 and coarser types, 1e-5 in float64.
+    """
+    margin = 1e-5 if x_BD.dtype == torch.float64 else 4e-3
+    limit_B1 = (1 - margin) / c_B1.sqrt()
+    norm_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)
+    return x_BD * (limit_B1 / torch.maximum(norm_B1, limit_B1))
+
+
+def exp0(tangent_BD: Tensor, c_B1: Tensor) -> Tensor:
+    """Exponential map at the origin, ``tanh(sqrt(c)|v|) v / (sqrt(c)|v|)``, projected."""
+    length_B1 = _scaled_norm(tangent_BD, c_B1)
+    return project_to_ball(tangent_BD * (length_B1.tanh() / length_B1), c_B1)
+
+
+def log0(point_BD: Tensor, c_B1: Tensor) -> Tensor:
+    """Logarithmic map at the origin, the inverse of :func:`exp0`, of points in the ball."""
+    point_BD = project_to_ball(point_BD, c_B1)
+    length_B1 = _scaled_norm(point_BD, c_B1)
+    return point_BD * (length_B1.atanh() / length_B1)
+
+
+def mobius_add(x_BD: Tensor, y_BD: Tensor, c_B1: Tensor) -> Tensor:
+    """Moebius addition of points in the ball, x (+) y, projected; it does not commute."""
+    dot_B1 = (x_BD * y_BD).sum(-1, keepdim=True)
+    x_sq_B1, y_sq_B1 = (z.square().sum(-1, keepdim=True) for z in (x_BD, y_BD))
+    along_x_B1 = 1 + 2 * c_B1 * dot_B1 + c_B1 * y_sq_B1
+    along_y_B1 = 1 - c_B1 * x_sq_B1
+    denominator_B1 = 1 + 2 * c_B1 * dot_B1 + c_B1.square() * x_sq_B1 * y_sq_B1
+    sum_BD = (along_x_B1 * x_BD + along_y_B1 * y_BD) / denominator_B1.clamp(min=TINY)
+    return project_to_ball(sum_BD, c_B1)
+
+
+def _scaled_norm(x_BD: Tensor, c_B1: Tensor) -> Tensor:
+    norm_B1: Tensor = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)
+    return (c_B1.sqrt() * norm_B1).clamp(min=TINY)

@@ -17,7 +17,6 @@ from hale.runs.files import write_atomically
 
 if TYPE_CHECKING:
     import torch
-    from rich.table import Table
 
 RESULT_FILE = "result.json"
 IDENTITY_KEYS = (
@@ -105,12 +104,12 @@ def provenance(device: "torch.device", kernel: str | None = None) -> dict[str, A
     Args:
         device: where it trains.
         kernel: the variant that computes its scores, as
-            :func:`hale.scoring.kernels.entity_logsumexp.kernel_variant` names it; by default that
+            :func:`hale.scoring.kernels.operations.kernel_variant` names it; by default that
             of hale's default comparator and activation.
     """
     import torch
 
-    from hale.scoring.kernels.entity_logsumexp import kernel_variant
+    from hale.scoring.kernels.operations import kernel_variant
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -155,18 +154,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("+" if changes else "")
-
-
-def result_table(title: str, rows: dict[str, dict[str, float]]) -> "Table":
-    """A table of ranking metrics for the terminal, one row per system."""
-    from rich.table import Table
-
-    columns = ("mrr", "hits@1", "hits@3", "hits@10", "mr", "amri")
-    table = Table(title=title)
-    table.add_column("")
-    for column in columns:
-        table.add_column(column.upper() if column.startswith("m") else column, justify="right")
-    for name, metrics in rows.items():
-        cells = (f"{metrics[c]:.1f}" if c == "mr" else f"{metrics[c]:.4f}" for c in columns)
-        table.add_row(name, *cells)
-    return table

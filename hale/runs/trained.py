@@ -32,8 +32,7 @@ from hale.runs.model_folder import read_model
 from hale.runs.naming import Answer, Name, Neighbour, query_ids, triple_ids
 from hale.scoring.activations import Activation, Identity
 from hale.scoring.comparators import NegativeDot
-from hale.scoring.matrix import ScoreMatrix
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 QUERIES_AT_ONCE = 256
 

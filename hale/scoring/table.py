@@ -1,11 +1,17 @@
-"""Embedding tables: reading rows by id, with the gradient that is cheapest on each device."""
+"""The entity table as one training step reads it: rows by id, and scores of queries against it."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from hale.data.queries import Known
+from hale.scoring.activations import Activation
+from hale.scoring.comparators import Comparator
+from hale.scoring.kernels.operations import chosen_scores, entity_logsumexp
 
 
 def lookup(table_RX: Tensor, index: Tensor) -> Tensor:
@@ -93,3 +99,47 @@ class _Lookup(torch.autograd.Function):
         if table_RX is None:
             table_RX = row_BX.new_zeros(ctx.shape)
         return table_RX.contiguous().index_add_(0, index_B, row_BX), None
+
+
+@dataclass(frozen=True)
+class ScoreMatrix:
+    """f(q_b, e) = -activation(distance(q_b, e)) for B queries and all E entities (Eq. 8).
+
+    A loss may ask for its length B, its first rows, chosen entries, the LogSumExp of each row, and
+    the entity vectors. None of these materialises the matrix.
+    """
+
+    query_BD: Tensor
+    scale_B: Tensor
+    entity: Table
+    comparator: Comparator
+    activation: Activation
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.query_BD)
+
+    @property
+    def entity_ED(self) -> Tensor:
+        """The vectors that queries are compared with; a loss may use them freely."""
+        return self.entity.tensor
+
+    def first(self, rows: int) -> "ScoreMatrix":
+        """The matrix of the first ``rows`` queries."""
+        return ScoreMatrix(
+            self.query_BD[:rows], self.scale_B[:rows], self.entity, self.comparator,
+            self.activation,
+        )  # fmt: skip
+
+    def at(self, entity_BK: Tensor) -> Tensor:
+        """Scores of chosen entities, ``score_BK``; differentiable."""
+        return chosen_scores(
+            self.query_BD, self.scale_B, self.entity, entity_BK, self.comparator, self.activation
+        )
+
+    def logsumexp(self, known: Known | None = None) -> Tensor:
+        """LogSumExp of each row without its ``known`` entities, ``lse_B``; differentiable."""
+        return entity_logsumexp(
+            self.query_BD, self.scale_B, self.entity.whole(), self.comparator, self.activation,
+            known,
+        )  # fmt: skip

@@ -16,7 +16,7 @@ from hale.evaluation.ranking import rank_batch
 from hale.losses.base import Loss
 from hale.models.base import QueryModel
 from hale.scoring.activations import Activation
-from hale.scoring.matrix import ScoreMatrix
+from hale.scoring.table import ScoreMatrix
 
 
 def is_written(trainer: pl.Trainer, step: int) -> bool:

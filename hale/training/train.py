@@ -12,14 +12,16 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from hale.data.loaders import QueryDataModule
 from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
+from hale.runs.columns import RANKING
 from hale.runs.model_folder import write_model
-from hale.runs.record import provenance, result_table, write_result
+from hale.runs.record import RESULT_FILE, provenance, write_result
+from hale.runs.tables import FittedTable
 from hale.training.budget import WallClockBudget
 from hale.training.checkpoints import Identity, MovableCheckpoint
 from hale.training.curve import Curve
@@ -88,8 +90,8 @@ class Run:
         }  # fmt: skip
         write_model(self.folder / "model", self.module.model, self.data.graph, record)
         write_result(self.folder, record)
-        console.print(self._table(record))
-        console.print(f"{self.folder / 'result.json'}", soft_wrap=True)
+        for part in self._report(record):
+            console.print(part, soft_wrap=isinstance(part, str), highlight=False)
         return record
 
     @property
@@ -185,25 +187,31 @@ class Run:
             f"{self.folder}"
         )
 
-    def _table(self, record: Mapping[str, Any]) -> Any:
-        """The table that is printed at the end: a row per split, and the baselines below."""
+    def _report(self, record: Mapping[str, Any]) -> Iterator[RenderableType]:
+        """What is printed at the end: a row per split, the baselines, and a word on a weak run."""
         names = {
             "valid": "valid",
             "test": "test",
             "untrained": "test, untrained",
             "popularity": "test, popularity",
         }
-        rows = {
-            shown: {
-                k.removeprefix(f"{name}/"): v for k, v in record.items() if k.startswith(f"{name}/")
-            }
+        rows = [
+            {"": shown} | {metric: record[f"{name}/{metric}"] for metric in RANKING}
             for name, shown in names.items()
             if f"{name}/mrr" in record
-        }
-        chosen = self.choices["choices"]
+        ]
+        chosen, steps = self.choices["choices"], record["steps"]
         title = f"{chosen.get('model')} with {chosen.get('loss')} on {self.data.graph.name}"
-        spent = f"{record['steps']:,} steps, {record['train_seconds']:.1f} s of training"
-        return result_table(f"{title}: {spent}", rows)
+        spent = f"{steps:,} steps, {record['train_seconds']:.1f} s of training"
+        drop = ("amri", "mr", "hits@3", "hits@1")
+        yield FittedTable(rows, f"{title}: {spent}", drop=drop, complete=RESULT_FILE)
+        if record.get("test/mrr", 1.0) <= record.get("popularity/mrr", 0.0):
+            epochs = steps / len(self.data.train_dataloader())
+            yield (
+                f"No better than the popularity baseline after {steps:,} steps ({epochs:.1f} "
+                "epochs). On a busy machine give a larger budget: budget.seconds=..."
+            )
+        yield f"{self.folder / RESULT_FILE}"
 
 
 @contextmanager

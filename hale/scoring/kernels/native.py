@@ -1,132 +1,245 @@
-"""The kernels in C: compiled for this machine on first use, called through ctypes.
+"""The operations in C, each one loop; docs/kernel.md explains the method and gives measurements.
 
-Each pair of comparator and activation has a library of its own. This module loads it and holds what
-its functions share; docs/kernel.md explains the method and gives measurements.
+LogSumExp: the forward pass computes scores in tiles of entities and stores, for the backward pass,
+one bf16 weight per score (fp32 if the processor has no bf16 products). If these would take too much
+memory, none is stored: the backward pass recomputes them, for as many queries at a time as fit.
 """
 
-import ctypes
-from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from hale.scoring.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
-from hale.scoring.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
-from hale.scoring.kernels.compile import CompileError, shared_library
-from hale.scoring.kernels.parameters import NONE, parameters
+from hale.data.queries import Known
+from hale.scoring.kernels.binding import Kernel, Sweep
 
-SOURCES = Path(__file__).with_name("c")
+if TYPE_CHECKING:
+    from hale.scoring.table import Table
+
 Inputs = tuple[Tensor, Tensor, Tensor]
 
-_INT, _FLOAT, _POINTER = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+
+def _arguments(kernel: Kernel, inputs: Inputs, rows: slice = slice(None), **fields: int) -> Sweep:
+    """The C functions' arguments for some queries; the caller keeps the tensors alive."""
+    query_ND, scale_N, entity_ED = inputs
+    query_ND, scale_N = query_ND[rows], scale_N[rows]
+    tensors = (query_ND, scale_N, entity_ED)
+    return Sweep(
+        len(query_ND), *entity_ED.shape, torch.get_num_threads(),
+        *(tensor.data_ptr() for tensor in tensors), **kernel.parameters, **fields,
+    )  # fmt: skip
 
 
-class Sweep(ctypes.Structure):
-    """``struct sweep`` of the C source."""
-
-    _fields_ = [
-        *((name, _INT) for name in ("rows", "entities", "dim", "threads")),
-        *((name, _POINTER) for name in ("query", "scale", "entity")),
-        *((name, _FLOAT) for name in ("norms", "product", "floor", *NONE)),
-        *((name, _POINTER) for name in ("known_start", "known_stop", "known")),
-        *((name, _POINTER) for name in ("weights", "tape", "lse", "upstream")),
-        *((name, _POINTER) for name in ("query_gradient", "scale_gradient", "entity_gradient")),
-        *((name, _INT) for name in ("accumulate", "columns")),
-        *((name, _POINTER) for name in ("chosen", "score", "derivatives")),
-    ]
-
-
-class Kernel(NamedTuple):
-    """The library for a comparator and an activation, and the parameters of the two, by name."""
-
-    library: ctypes.CDLL
-    parameters: dict[str, float]
-
-    def sweep(self, inputs: Inputs, rows: slice = slice(None), **fields: int) -> Sweep:
-        """The C functions' arguments for some queries; the caller keeps the tensors alive."""
-        query_ND, scale_N, entity_ED = inputs
-        query_ND, scale_N = query_ND[rows], scale_N[rows]
-        return Sweep(
-            len(query_ND),
-            *entity_ED.shape,
-            torch.get_num_threads(),
-            query_ND.data_ptr(),
-            scale_N.data_ptr(),
-            entity_ED.data_ptr(),
-            **self.parameters,
-            **fields,
-        )
-
-
-_COMPARATORS: dict[type, tuple[tuple[str, ...], dict[str, float]]] = {
-    SquaredEuclidean: ((), {"norms": 1.0, "product": -2.0, "floor": 0.0}),
-    NegativeDot: ((), {"norms": 0.0, "product": -1.0, "floor": -torch.inf}),
-    Poincare: (("COMPARATOR_POINCARE",), {"norms": 0.0, "product": 0.0, "floor": 0.0}),
-}
-"""Macros to define; coefficients of the squared norms and of the dot product, and the minimum."""
-
-_ACTIVATIONS: dict[type, str] = {
-    Identity: "linear",
-    Temperature: "linear",
-    Hanon: "hanon",
-    Halin: "halin",
-    XExp: "xexp",
-    Artanh: "artanh",
-}
-"""Name of the C function. A subclass may be another function, so it is not looked up here."""
-
-_MAX_LIMIT = 60.0
-"""Largest ``limit`` of XExp whose derivatives are finite in float32."""
-
-
-def find_kernel(comparator: Comparator, activation: Activation) -> Kernel | str:
-    """The kernel, compiled if necessary, or the reason why there is none."""
-    supported = type(comparator) in _COMPARATORS and type(activation) in _ACTIVATIONS
-    if not supported or (isinstance(activation, XExp) and activation.limit > _MAX_LIMIT):
-        return f"the native kernel does not support {activation} of {comparator}"
-    defines, coefficients = _COMPARATORS[type(comparator)]
-    library = _library((*defines, f"ACTIVATION={_ACTIVATIONS[type(activation)]}"))
-    if isinstance(library, str):
-        return library
-    return Kernel(library, coefficients | parameters(activation))
-
-
-def variant(comparator: Comparator, activation: Activation) -> str:
-    """The instructions that a kernel's library uses: ``avx2``, ``amx-bf16``; see ``c/variant.c``.
+def native_chosen_scores(
+    kernel: Kernel,
+    query_BD: Tensor,
+    scale_B: Tensor,
+    entity: "Table",
+    entity_BK: Tensor,
+) -> Tensor:
+    """:func:`hale.scoring.kernels.operations.chosen_scores` by a kernel, in float32 on the CPU.
 
     Raises:
-        RuntimeError: there is no such kernel.
+        IndexError: an entity id is out of range.
+        MemoryError: a thread's scratch memory could not be allocated.
     """
-    kernel = find_kernel(comparator, activation)
-    if isinstance(kernel, str):
-        raise RuntimeError(kernel)
-    name: bytes = kernel.library.hale_variant()
-    return name.decode()
+    differentiable = torch.is_grad_enabled()
+    return entity.through(
+        _NativeChosenScores, query_BD, scale_B, entity_BK.contiguous(), kernel, differentiable
+    )
 
 
-@cache
-def _library(defines: tuple[str, ...]) -> ctypes.CDLL | str:
+class _NativeChosenScores(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        entity_ED: Tensor,
+        query_BD: Tensor,
+        scale_B: Tensor,
+        entity_BK: Tensor,
+        kernel: Kernel,
+        differentiable: bool,
+    ) -> tuple[Tensor, Tensor]:
+        inputs = (query_BD.contiguous(), scale_B.contiguous(), entity_ED.contiguous())
+        score_BK = query_BD.new_empty(entity_BK.shape)
+        sweep = _arguments(kernel, inputs, columns=entity_BK.shape[1])
+        sweep.chosen, sweep.score = entity_BK.data_ptr(), score_BK.data_ptr()
+        derivatives = None
+        if differentiable and any(ctx.needs_input_grad):
+            count = kernel.library.hale_derivative_floats(entity_BK.numel())
+            derivatives = score_BK.new_empty(count)
+            sweep.derivatives = derivatives.data_ptr()
+        _check_chosen(kernel.library.hale_chosen(sweep), len(entity_ED))
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, entity_BK)
+        ctx.kernel, ctx.derivatives = kernel, derivatives
+        return score_BK, entity_ED.view_as(entity_ED)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, upstream_BK: Tensor | None, grad_entity_ED: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if upstream_BK is None:
+            return grad_entity_ED, None, None, None, None, None
+        *inputs, entity_BK = ctx.saved_tensors
+        kernel, (query_BD, scale_B, entity_ED) = ctx.kernel, inputs
+        upstream_BK = upstream_BK.contiguous()
+        grad_query_BD, grad_scale_B = torch.empty_like(query_BD), torch.empty_like(scale_B)
+        if grad_entity_ED is None:
+            grad_entity_ED = torch.zeros_like(entity_ED)
+        grad_entity_ED = grad_entity_ED.contiguous()
+        sweep = _arguments(kernel, (query_BD, scale_B, entity_ED), columns=entity_BK.shape[1])
+        sweep.chosen, sweep.derivatives = entity_BK.data_ptr(), ctx.derivatives.data_ptr()
+        sweep.upstream = upstream_BK.data_ptr()
+        sweep.query_gradient = grad_query_BD.data_ptr()
+        sweep.scale_gradient = grad_scale_B.data_ptr()
+        sweep.entity_gradient = grad_entity_ED.data_ptr()
+        _check_chosen(kernel.library.hale_chosen_backward(sweep), len(entity_ED))
+        return grad_entity_ED, grad_query_BD, grad_scale_B, None, None, None
+
+
+def _check_chosen(status: int, entities: int) -> None:
+    if status == 1:
+        raise MemoryError("chosen_scores: out of memory in a thread of the native kernel")
+    if status == 2:
+        raise IndexError(f"entity id out of range: ids are 0 to {entities - 1}")
+
+
+def native_entity_logsumexp(
+    kernel: Kernel,
+    query_ND: Tensor,
+    scale_N: Tensor,
+    entity_ED: Tensor,
+    known: Known | None = None,
+) -> Tensor:
+    """:func:`hale.scoring.kernels.operations.entity_logsumexp` by a kernel, in float32 on the CPU.
+
+    Raises:
+        IndexError: a query's known answers are out of range or not in ascending order.
+        MemoryError: the scratch memory (at most 64 MiB up to a million entities) could not be
+            allocated.
+    """
+    inputs = (query_ND.contiguous(), scale_N.contiguous(), entity_ED.contiguous())
+    if known is not None:
+        known = Known(*(part.contiguous() for part in known))
+    differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    lse_N: Tensor = _NativeEntityLogSumExp.apply(  # type: ignore[no-untyped-call]
+        *inputs, kernel, known, differentiable
+    )
+    return lse_N
+
+
+class _Block:
+    """The kernel's arguments for some queries, and what is kept between its two passes."""
+
+    def __init__(
+        self, kernel: Kernel, inputs: Inputs, known: Known | None, start: int, stop: int
+    ) -> None:
+        self.rows = slice(start, stop)
+        self.library = kernel.library
+        self.alive = (inputs, known)  # C holds their addresses
+        self.tape = torch.empty(self.library.hale_tape_floats(stop - start, inputs[0].shape[1]))
+        self.weights: Tensor | None = None
+        self.sweep = _arguments(kernel, inputs, self.rows, tape=self.tape.data_ptr())
+        if known is not None:
+            self.sweep.known_start = known.start_N[start:].data_ptr()
+            self.sweep.known_stop = known.stop_N[start:].data_ptr()
+            self.sweep.known = known.answer_A.data_ptr()
+
+    def forward(self, lse_N: Tensor, gradient: bool) -> None:
+        """Write the block's rows of ``lse_N``; with ``gradient``, prepare :meth:`backward`."""
+        sweep = self.sweep
+        if gradient:
+            self.weights = _take(self.library.hale_weight_bytes(sweep.rows, sweep.entities))
+            sweep.weights = self.weights.data_ptr()
+        sweep.lse = lse_N[self.rows].data_ptr()
+        self._check(self.library.hale_forward(sweep))
+
+    def backward(self, upstream_N: Tensor, gradients: Inputs) -> None:
+        """Write the block's rows of the first two ``gradients``, and add to the third.
+
+        The block that starts at row 0 overwrites the third.
+        """
+        sweep, (grad_query_ND, grad_scale_N, grad_entity_ED) = self.sweep, gradients
+        sweep.upstream = upstream_N[self.rows].data_ptr()
+        sweep.query_gradient = grad_query_ND[self.rows].data_ptr()
+        sweep.scale_gradient = grad_scale_N[self.rows].data_ptr()
+        sweep.entity_gradient = grad_entity_ED.data_ptr()
+        sweep.accumulate = self.rows.start > 0
+        self._check(self.library.hale_backward(sweep))
+        assert self.weights is not None
+        _spare[:] = [self.weights]
+        self.weights = None
+
+    def _check(self, status: int) -> None:
+        if status == 1:
+            raise MemoryError("entity_logsumexp: out of memory for the native kernel's scratch")
+        if status == 2:
+            raise IndexError(
+                "known answers out of range or order: a query's ids must ascend and are "
+                f"0 to {self.sweep.entities - 1}"
+            )
+
+
+_spare: list[Tensor] = []
+"""The last buffer of weights, reused by the next call: fresh pages cost more than filling them."""
+
+
+def _take(size: int) -> Tensor:
     try:
-        library = ctypes.CDLL(str(shared_library(SOURCES, defines)))
-    except (CompileError, OSError) as error:
-        return f"the native kernel is not available: {error}"
-    for name in ("forward", "backward", "chosen", "chosen_backward"):
-        getattr(library, f"hale_{name}").argtypes = [ctypes.POINTER(Sweep)]
-    sizes = {"tape_floats": 2, "weight_bytes": 2, "most_rows": 3, "derivative_floats": 1}
-    for name, arguments in sizes.items():
-        function = getattr(library, f"hale_{name}")
-        function.argtypes, function.restype = [_INT] * arguments, _INT
-    library.hale_variant.argtypes, library.hale_variant.restype = [], ctypes.c_char_p
-    return library
+        weights = _spare.pop()
+    except IndexError:
+        weights = torch.empty(0, dtype=torch.uint8)
+    return weights if len(weights) >= size else torch.empty(size, dtype=torch.uint8)
 
 
-def unavailable(inputs: Inputs, comparator: Comparator, activation: Activation) -> str | None:
-    """Why the kernels do not support these tensors, in one line; None if they do (and compile)."""
-    for tensor in inputs:
-        if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
-            found = f"{tensor.dtype} on {tensor.device}"
-            return f"the native kernel supports float32 on cpu, not {found}"
-    kernel = find_kernel(comparator, activation)
-    return kernel if isinstance(kernel, str) else None
+class _NativeEntityLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_ND: Tensor,
+        scale_N: Tensor,
+        entity_ED: Tensor,
+        kernel: Kernel,
+        known: Known | None,
+        differentiable: bool,
+    ) -> Tensor:
+        inputs = (query_ND, scale_N, entity_ED)
+        ctx.save_for_backward(*inputs)
+        ctx.kernel, ctx.known, ctx.block = kernel, known, None
+        lse_N = torch.empty(len(query_ND))
+        step = kernel.library.hale_most_rows(*entity_ED.shape, 1)
+        if differentiable and len(query_ND) <= step:
+            ctx.block = _Block(kernel, inputs, known, 0, len(query_ND))
+            ctx.block.forward(lse_N, gradient=True)
+            return lse_N
+        step = kernel.library.hale_most_rows(*entity_ED.shape, 0)
+        for block in _blocks(kernel, inputs, known, step):
+            block.forward(lse_N, gradient=False)
+        return lse_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream_N: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, inputs = ctx.kernel, ctx.saved_tensors
+        query_ND, scale_N, entity_ED = map(torch.empty_like, inputs)
+        gradients = (query_ND, scale_N, entity_ED)
+        upstream_N = upstream_N.contiguous()
+        block, ctx.block = ctx.block, None  # its weights can be used once
+        if block is not None:
+            block.backward(upstream_N, gradients)
+        else:
+            step = kernel.library.hale_most_rows(*inputs[2].shape, 1)
+            for block in _blocks(kernel, inputs, ctx.known, step):
+                block.forward(torch.empty_like(upstream_N), gradient=True)
+                block.backward(upstream_N, gradients)
+        return (*gradients, None, None, None)
+
+
+def _blocks(kernel: Kernel, inputs: Inputs, known: Known | None, step: int) -> Iterator[_Block]:
+    rows = len(inputs[0])
+    for start in range(0, rows, step):
+        yield _Block(kernel, inputs, known, start, min(rows, start + step))

@@ -104,7 +104,7 @@ def triton_entity_logsumexp(
     known: Known | None = None,
     plan: Plan | None = None,
 ) -> Tensor:
-    """:func:`~hale.scoring.kernels.entity_logsumexp.entity_logsumexp` in Triton.
+    """:func:`~hale.scoring.kernels.operations.entity_logsumexp` in Triton.
 
     It takes what is :func:`supported`.
 
@@ -136,16 +136,9 @@ def triton_entity_logsumexp(
 class _EntityLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        query_ND: Tensor,
-        scale_N: Tensor,
-        entity_ED: Tensor,
-        comparator: Comparator,
-        activation: Activation,
-        known: Known | None,
-        plan: Plan,
-        differentiable: bool,
-    ) -> Tensor:
+        ctx: Any, query_ND: Tensor, scale_N: Tensor, entity_ED: Tensor, comparator: Comparator,
+        activation: Activation, known: Known | None, plan: Plan, differentiable: bool,
+    ) -> Tensor:  # fmt: skip
         (num_rows, dim), num_entities = query_ND.shape, len(entity_ED)
         lse_N, peak_N, inverse_N, grad_scale_N = (torch.empty_like(scale_N) for _ in range(4))
         grad_query_ND = torch.empty_like(query_ND) if differentiable else None
