@@ -22,7 +22,7 @@ import triton
 from torch import Tensor
 from triton.testing import do_bench
 
-from hale.data.queries import Known
+from hale.graphs.queries import Known
 from hale.scoring.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
 from hale.scoring.kernels.reference import reference_sweep

@@ -23,8 +23,8 @@ from benchmarks.measure import (
     ratio,
     report,
 )
-from hale.data.loaders import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.loaders import QueryDataModule
 
 BATCH = 4096
 

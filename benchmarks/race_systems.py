@@ -26,9 +26,9 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Row, facts, quieten
-from hale.data.loaders import QueryDataModule
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.family import family
+from hale.graphs.loaders import QueryDataModule
 from hale.graphs.published import benchmark
 from hale.training.schedules import linear
 

@@ -23,10 +23,10 @@ from benchmarks.measure import (
     ratio,
     report,
 )
-from hale.data.loaders import QueryDataModule
-from hale.data.queries import QueryBatch
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.loaders import QueryDataModule
+from hale.graphs.queries import QueryBatch
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Identity
 from hale.scoring.table import ScoreMatrix

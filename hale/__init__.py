@@ -19,12 +19,12 @@ The names of tensors end in their shapes (``query_BD``, ``score_BE``):
 
 from typing import TYPE_CHECKING, Any
 
+from hale.version import __version__
+
 if TYPE_CHECKING:
     from hale.runs.trained import load
 
-__all__ = ["load"]
-
-__version__ = "0.2.0"
+__all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

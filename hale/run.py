@@ -103,7 +103,7 @@ def make_run(
     import pytorch_lightning as pl
     import torch
 
-    from hale.data.loaders import QueryDataModule
+    from hale.graphs.loaders import QueryDataModule
     from hale.losses.base import require_compatible
     from hale.settings.build import build, build_all
     from hale.training.module import LinkPrediction

@@ -17,7 +17,7 @@
 import matplotlib.pyplot as plt
 import torch
 
-from hale.data.queries import QueryBatch, QueryIndex
+from hale.graphs.queries import QueryBatch, QueryIndex
 from hale.losses.query_sampling import QuerySampling
 from hale.scoring.activations import Artanh, Halin, Hanon, Temperature, XExp
 from hale.scoring.comparators import SquaredEuclidean

@@ -9,8 +9,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from hale.data.loaders import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.loaders import QueryDataModule
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Hanon

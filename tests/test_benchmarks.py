@@ -12,8 +12,8 @@ import torch
 from benchmarks.measure import interleaved, random_graph, ratio, write_json
 from benchmarks.race import record_path
 from benchmarks.race_report import seconds_to, write_report
-from hale.data.loaders import QueryDataModule
 from hale.evaluation.metrics import RankingMetrics, evaluate
+from hale.graphs.loaders import QueryDataModule
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("kernel", "step", "epoch", "ranking", "loading")

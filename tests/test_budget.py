@@ -9,8 +9,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from hale.data.loaders import QueryDataModule
 from hale.errors import HaleError
+from hale.graphs.loaders import QueryDataModule
 from hale.training.budget import WallClockBudget
 from hale.training.module import LinkPrediction
 from hale.training.schedules import constant, cosine, linear

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from hale.data.loaders import QueryDataModule, RankingLoader, TrainLoader
-from hale.data.queries import QueryBatch, QueryIndex
 from hale.errors import ArgumentError, HaleError
 from hale.graphs.kg import reciprocal
+from hale.graphs.loaders import QueryDataModule, RankingLoader, TrainLoader
+from hale.graphs.queries import QueryBatch, QueryIndex
 
 Rows = list[tuple[int, int, int]]
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.data.queries import Known
 from hale.errors import HaleError
+from hale.graphs.queries import Known
 from hale.scoring.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.scoring.kernels import binding, operations, reference

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hale.data.queries import QueryBatch, QueryIndex
+from hale.graphs.queries import QueryBatch, QueryIndex
 from hale.losses.base import Loss
 from hale.losses.non_neg import NonNeg
 from hale.losses.query_sampling import QuerySampling

@@ -8,11 +8,11 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.data.queries import Known
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.popularity import popularity_metrics
 from hale.evaluation.ranking import Ranks, filtered_ranks
 from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.queries import Known
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.table import ScoreMatrix, Table

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from hale.data.loaders import QueryDataModule
-from hale.data.queries import QueryBatch, QueryIndex
 from hale.errors import HaleError
+from hale.graphs.loaders import QueryDataModule
+from hale.graphs.queries import QueryBatch, QueryIndex
 from hale.losses.base import require_compatible
 from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel

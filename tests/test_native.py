@@ -23,10 +23,10 @@ from test_entity_logsumexp import (
     relative,
 )
 
-from hale.data.loaders import QueryDataModule
-from hale.data.queries import Known
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.family import family
+from hale.graphs.loaders import QueryDataModule
+from hale.graphs.queries import Known
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Halin, Hanon, Identity, Temperature, XExp

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.data.queries import Known, QueryBatch, QueryIndex
+from hale.graphs.queries import Known, QueryBatch, QueryIndex
 
 ENTITIES, RELATIONS = 6, 4
 triples = st.lists(

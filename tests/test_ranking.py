@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import rank_by_hand
 
-from hale.data.queries import Known, QueryBatch, QueryIndex
 from hale.errors import DivergedError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import filtered_ranks, rank_batch
+from hale.graphs.queries import Known, QueryBatch, QueryIndex
 from hale.scoring.activations import Artanh, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.scoring.table import ScoreMatrix, Table

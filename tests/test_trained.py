@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import hale
-from hale.data.queries import Known
 from hale.errors import DivergedError, HaleError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import top_k
 from hale.graphs.names import resolve, shown
+from hale.graphs.queries import Known
 from hale.runs.files import write_folder_atomically
 from hale.runs.model_folder import write_model
 from hale.runs.trained import QUERIES_AT_ONCE, TrainedModel

@@ -18,7 +18,7 @@ tl = pytest.importorskip("triton.language")
 
 from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
 
-from hale.data.queries import Known  # noqa: E402
+from hale.graphs.queries import Known  # noqa: E402
 from hale.scoring.activations import (  # noqa: E402
     Activation,
     Artanh,

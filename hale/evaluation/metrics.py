@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from hale.data.queries import QueryBatch
 from hale.evaluation.ranking import Ranks, rank_batch
+from hale.graphs.queries import QueryBatch
 from hale.scoring.table import ScoreMatrix
 
 HITS_AT = (1, 3, 10)

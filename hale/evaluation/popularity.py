@@ -6,9 +6,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from hale.data.queries import QueryBatch, QueryIndex
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.kg import KnowledgeGraph, reciprocal
+from hale.graphs.queries import QueryBatch, QueryIndex
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import NegativeDot
 from hale.scoring.table import ScoreMatrix, Table

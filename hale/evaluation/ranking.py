@@ -28,8 +28,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hale.data.queries import Known, QueryBatch
 from hale.errors import DivergedError
+from hale.graphs.queries import Known, QueryBatch
 from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.table import ScoreMatrix
 

@@ -4,8 +4,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from hale.data.queries import QueryBatch
 from hale.errors import HaleError
+from hale.graphs.queries import QueryBatch
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
 from hale.scoring.table import ScoreMatrix

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from hale.data.queries import QueryBatch
 from hale.errors import require
+from hale.graphs.queries import QueryBatch
 from hale.scoring.table import ScoreMatrix
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hale.data.queries import QueryBatch
 from hale.errors import require, require_whole
+from hale.graphs.queries import QueryBatch
 from hale.scoring.table import ScoreMatrix
 
 

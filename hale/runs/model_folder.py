@@ -27,7 +27,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import hale
 from hale.errors import HaleError
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.names import shown
@@ -38,6 +37,7 @@ from hale.runs.model_path import CONFIG, ModelFolderError, find_model
 from hale.runs.record import RESULT_FILE, write_result
 from hale.scoring import activations
 from hale.scoring.activations import Activation
+from hale.version import __version__
 
 FORMAT = 2
 TENSORS, NAMES, TRIPLES = "model.safetensors", "names.json", "triples.safetensors"
@@ -61,7 +61,7 @@ def write_model(
         (new / NAMES).write_text(json.dumps(names, indent=0), encoding="utf-8")
         config = {
             "format": FORMAT,
-            "hale": hale.__version__,
+            "hale": __version__,
             "dataset": graph.name,
             "dataset_fingerprint": graph.fingerprint,
             "tensors_sha256": _sha256(new / TENSORS),
@@ -85,7 +85,7 @@ def read_model(
     if config.get("format") != FORMAT:
         raise ModelFolderError(
             f"{folder / CONFIG} has format {shown(str(config.get('format')))}, written by hale "
-            f"{shown(str(config.get('hale')))}; hale {hale.__version__} reads format {FORMAT}: "
+            f"{shown(str(config.get('hale')))}; hale {__version__} reads format {FORMAT}: "
             "use the version that wrote it, or train again"
         )
     graph = _read_graph(folder, config)

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hale
 from hale.errors import HaleError
 from hale.runs.files import write_atomically
+from hale.version import __version__
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,7 @@ def provenance(device: "torch.device", kernel: str | None = None) -> dict[str, A
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "kernel": kernel_variant(device) if kernel is None else kernel,
         },
-        "versions": {"hale": hale.__version__, "python": platform.python_version()}
+        "versions": {"hale": __version__, "python": platform.python_version()}
         | {package: version(package) for package in VERSIONED},
         "commit": _commit(),
     }

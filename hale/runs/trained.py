@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hale.data.queries import Known, QueryBatch, QueryIndex
 from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.ranking import rank_batch, top_k
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.names import resolve
+from hale.graphs.queries import Known, QueryBatch, QueryIndex
 from hale.models.base import QueryModel
 from hale.runs.model_folder import read_model
 from hale.runs.naming import Answer, Name, Neighbour, query_ids, triple_ids

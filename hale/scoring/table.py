@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from hale.data.queries import Known
+from hale.graphs.queries import Known
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
 from hale.scoring.kernels.operations import chosen_scores, entity_logsumexp

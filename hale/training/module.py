@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hale.data.queries import QueryBatch
 from hale.errors import DivergedError, HaleError
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.ranking import rank_batch
+from hale.graphs.queries import QueryBatch
 from hale.losses.base import Loss
 from hale.models.base import QueryModel
 from hale.scoring.activations import Activation

@@ -14,10 +14,10 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console, RenderableType
 
-from hale.data.loaders import QueryDataModule
 from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
+from hale.graphs.loaders import QueryDataModule
 from hale.runs.columns import RANKING
 from hale.runs.model_folder import write_model
 from hale.runs.record import RESULT_FILE, provenance, write_result

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 
-from hale.data.queries import QueryBatch
+from hale.graphs.queries import QueryBatch
 from hale.training.clock import synchronize
 from hale.training.module import LinkPrediction
 

@@ -6,17 +6,15 @@ memory, none is stored: the backward pass recomputes them, for as many queries a
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hale.data.queries import Known
+from hale.graphs.queries import Known
 from hale.scoring.kernels.binding import Kernel, Sweep
-
-if TYPE_CHECKING:
-    from hale.scoring.table import Table
+from hale.scoring.kernels.reference import EntityTable
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 
@@ -36,7 +34,7 @@ def native_chosen_scores(
     kernel: Kernel,
     query_BD: Tensor,
     scale_B: Tensor,
-    entity: "Table",
+    entity: EntityTable,
     entity_BK: Tensor,
 ) -> Tensor:
     """:func:`hale.scoring.kernels.operations.chosen_scores` by a kernel, in float32 on the CPU.

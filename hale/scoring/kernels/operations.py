@@ -14,20 +14,17 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hale.data.queries import Known
 from hale.errors import HaleError
+from hale.graphs.queries import Known
 from hale.scoring.activations import Activation, Hanon, XExp
 from hale.scoring.comparators import Comparator, SquaredEuclidean
 from hale.scoring.kernels import native, reference
 from hale.scoring.kernels.binding import ACTIVATIONS, COMPARATORS, MAX_LIMIT, Kernel, load
-
-if TYPE_CHECKING:
-    from hale.scoring.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +36,7 @@ _OF_DEVICE = {"cpu": "native", "cuda": "triton"}
 def chosen_scores(
     query_BD: Tensor,
     scale_B: Tensor,
-    entity: "Table",
+    entity: reference.EntityTable,
     entity_BK: Tensor,
     comparator: Comparator,
     activation: Activation,

@@ -3,18 +3,28 @@
 N  queries     E  entities     D  dimension     C  queries of one chunk     K  chosen entities
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hale.data.queries import Known
+from hale.graphs.queries import Known
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
 
-if TYPE_CHECKING:
-    from hale.scoring.table import Table
+
+class EntityTable(Protocol):
+    """The entity table as one step reads it; :class:`hale.scoring.table.Table` is one."""
+
+    tensor: Tensor
+
+    def lookup(self, index: Tensor) -> Tensor:
+        """Rows by id, differentiable."""
+
+    def through(self, function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+        """Apply a function that takes the table first and shares its gradient."""
+
 
 CHUNK_BYTES = 8 << 20
 """Size of the block of scores that the reference holds at once (autograd keeps a few copies)."""
@@ -32,7 +42,7 @@ class Sweep(NamedTuple):
 def reference_scores(
     query_BD: Tensor,
     scale_B: Tensor,
-    entity: "Table",
+    entity: EntityTable,
     entity_BK: Tensor,
     comparator: Comparator,
     activation: Activation,

@@ -24,7 +24,7 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hale.data.queries import Known
+from hale.graphs.queries import Known
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
 from hale.scoring.kernels.parameters import parameters

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from hale.data.queries import QueryBatch, QueryIndex
 from hale.errors import HaleError, require_whole
 from hale.graphs.kg import KnowledgeGraph, reciprocal
+from hale.graphs.queries import QueryBatch, QueryIndex
 
 
 class TrainLoader:
