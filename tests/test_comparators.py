@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hale.models.euclidean import exp0, log0, mobius_add, project_to_ball
+from hale.models.hyperbolic import exp0, log0, mobius_add, project_to_ball
 from hale.scoring.comparators import Comparator, NegativeDot, Poincare, SquaredEuclidean
 
 few = settings(deadline=None, max_examples=25)
