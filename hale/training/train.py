@@ -22,6 +22,7 @@ from hale.runs.columns import RANKING
 from hale.runs.model_folder import write_model
 from hale.runs.record import RESULT_FILE, provenance, write_result
 from hale.runs.tables import FittedTable
+from hale.scoring.kernels.operations import kernel_variant
 from hale.training.budget import WallClockBudget
 from hale.training.checkpoints import Identity, MovableCheckpoint
 from hale.training.curve import Curve
@@ -74,7 +75,9 @@ class Run:
         """
         started = time.perf_counter()
         console, trainer = Console(), self._trainer
-        made = provenance(trainer.strategy.root_device)  # the code that runs is that of the start
+        device, model = trainer.strategy.root_device, self.module.model
+        variant = kernel_variant(device, model.comparator, self.module.activation, model.dim)
+        made = provenance(device, variant)  # the code that runs is that of the start
         last = self.folder / "checkpoints" / "last.ckpt"
         if last.exists():
             self._identity.require(last)
