@@ -16,7 +16,8 @@ INTRO = """# Systems
 
 All recorded runs that were tested: filtered test metrics, seconds of training (without validation),
 and the command that repeats the run. A `+` after the commit means a modified checkout. Made from
-the records by `make systems`.
+the records by `make systems`. A command takes today's recipe, which may differ from that of the
+record's date: `config` in its `result.json` has the values it ran with.
 """
 
 
