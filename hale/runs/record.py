@@ -65,8 +65,11 @@ def _comparable(part: Any) -> Any:
     named = dict(part)
     if "_target_" in named:
         named["_target_"] = named["_target_"].rsplit(".", 1)[-1]
-    if named.get("scale_lr_multiplier") == 1:  # older records lack this setting
-        del named["scale_lr_multiplier"]
+    scale = named.get("relation_scale")
+    if isinstance(scale, float):  # in older records: the learning-rate multiplier of the scale
+        named |= {"relation_scale": True, "scale_lr_multiplier": scale}
+    if named.get("scale_lr_multiplier") == 1 or scale is False:  # older records lack this setting
+        named.pop("scale_lr_multiplier", None)
     return named
 
 
