@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,14 @@ def test_rules_name_choices_and_settings_that_exist(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_combination_composes_and_sets_what_its_classes_take(path):
     """A key that the chosen leaf lacks would reach the class as an unknown argument."""
+    rules, load = read_rules(path), cache(OmegaConf.load)
     extra = {"optimizer.weight_decay"}  # PyTorch's optimizers take it, the leaves do not list it
     for loss, activation, optimizer, model in itertools.product(*map(choices, GROUPS[1:])):
         names = dict(zip(GROUPS, (path.stem, loss, activation, optimizer, model), strict=True))
-        for setting in recipe(read_rules(path), names):
+        for setting in recipe(rules, names):
             group, _, key = setting.partition(".")
             file = conf_dir() / group / f"{names.get(group)}.yaml"
-            leaf = OmegaConf.load(file if file.is_file() else conf_dir() / "config.yaml")
+            leaf = load(file if file.is_file() else conf_dir() / "config.yaml")
             known = leaf if file.is_file() or not key else leaf[group]
             assert (key or group) in known or setting in extra, (names, setting)
 
