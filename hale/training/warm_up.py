@@ -1,7 +1,10 @@
-"""Warm-up off the training clock: compilation, caches and allocators, on throw-away steps."""
+"""Throw-away steps off the training clock: they warm up compilation, caches and allocators."""
 
 import copy
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -42,19 +45,46 @@ class WarmUp(pl.Callback):
         self.seconds += time.perf_counter() - started
 
 
-def warm_up(module: LinkPrediction, batch: QueryBatch, steps: int) -> None:
-    """Take throw-away steps on a copy of the model.
+def warm_up(
+    module: LinkPrediction, batch: QueryBatch, steps: int, seconds: float = math.inf
+) -> list[float]:
+    """Take throw-away steps, the optimizer's included, on a copy of the model.
 
-    Parameters, buffers and the state of the global generators are left as they were; the batch's
-    own generator must be the caller's to spend.
+    Parameters, buffers, gradients and the state of the global generators are left as they were; the
+    batch's own generator must be the caller's to spend.
+
+    Args:
+        module: whose model is copied.
+        batch: of every step.
+        steps: at most so many.
+        seconds: after these no further step is taken, but always a second one, because the first
+            may compile.
+
+    Returns:
+        Seconds of each step.
     """
+    took: list[float] = []
+    with _throw_away(module):
+        optimizer = module.configure_optimizers()
+        while len(took) < steps and (len(took) < 2 or sum(took) < seconds):
+            started = time.perf_counter()
+            optimizer.zero_grad()
+            torch.autograd.backward(module.loss_parts(batch)["loss"])
+            optimizer.step()
+            synchronize(module.device)
+            took.append(time.perf_counter() - started)
+    return took
+
+
+@contextmanager
+def _throw_away(module: LinkPrediction) -> Iterator[None]:
+    """A copy in the place of the module's model; the global generators are set back at the end."""
     model = module.model
     devices = [module.device] if module.device.type == "cuda" else []
     module.model = copy.deepcopy(model)
     try:
         with torch.random.fork_rng(devices):
-            for _ in range(steps):
-                torch.autograd.backward(module.loss_parts(batch)["loss"])
+            yield
     finally:
         module.model = model
         synchronize(module.device)

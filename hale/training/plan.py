@@ -1,0 +1,239 @@
+"""The plan of a run: how long its steps take, how often it is validated, on how many queries.
+
+Validations together, and the test with its baselines, take no longer than training does, unless
+the user asks for it. Queries are sampled first; validations become fewer only where a sample would
+be too small to tell checkpoints apart.
+"""
+
+import dataclasses
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from hale.errors import HaleError, require_whole
+from hale.evaluation.ranking import rank_batch
+from hale.graphs.loaders import QueryDataModule
+from hale.graphs.queries import QueryBatch
+from hale.runs.files import write_atomically
+from hale.training.clock import synchronize
+from hale.training.module import LinkPrediction
+from hale.training.warm_up import warm_up
+
+PLAN_FILE = "plan.json"
+TIMED_STEPS, TIMED_SECONDS = 6, 2.0
+"""Throw-away steps of which the pace is measured, or the seconds after which they end."""
+TIMED_SCORES = 10**8
+"""About so many scores are computed to time ranking: half a second of one core."""
+ENOUGH_QUERIES = 1000
+"""Below these a sample is not reduced further as long as validations can be fewer."""
+FEWEST_QUERIES = 100
+"""Of any sample."""
+
+Queries = int | Literal["auto", "all"]
+"""How many queries of a split are ranked: a number, all, or as many as the budget allows."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a training step, and of ranking one query."""
+
+    step_seconds: float
+    query_seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What a run is going to do, and how long that is expected to take.
+
+    Args:
+        pace: measured before training.
+        steps: expected number of training steps, or those of the budget.
+        epochs: the same in epochs.
+        train_seconds: the budget, or what its steps are expected to take.
+        validations: over the budget.
+        valid_queries: ranked in each validation; None is all.
+        test_queries: ranked after training; None is all.
+        num_valid: queries of the valid split.
+        num_test: queries of the test split.
+        tests: how often the model ranks the test queries: once untrained and once trained, or 0.
+    """
+
+    pace: Pace
+    steps: int
+    epochs: float
+    train_seconds: float
+    validations: int
+    valid_queries: int | None
+    test_queries: int | None
+    num_valid: int
+    num_test: int
+    tests: int
+
+    @property
+    def valid_seconds(self) -> float:
+        """Of one validation."""
+        return self.pace.query_seconds * (self.valid_queries or self.num_valid)
+
+    @property
+    def test_seconds(self) -> float:
+        """Of the test, the untrained model's included."""
+        return self.pace.query_seconds * self.tests * (self.test_queries or self.num_test)
+
+
+def measure_pace(module: LinkPrediction, data: QueryDataModule) -> Pace:
+    """Time throw-away training steps, and the ranking of some validation queries.
+
+    Parameters, buffers, gradients, the global generators and the loaders' state are left as they
+    were. It is measured on the module's device and takes a few seconds at most, unless two steps
+    take longer.
+    """
+    data.setup()
+    batch = _on(next(iter(data.train_dataloader())), module.device)
+    took = warm_up(module, batch, TIMED_STEPS, TIMED_SECONDS)
+    return Pace(statistics.median(took[1:]), _query_seconds(module, data))
+
+
+def evaluation_plan(
+    pace: Pace,
+    *,
+    budget_seconds: float | None,
+    budget_steps: int | None,
+    steps_per_epoch: int,
+    validations: int,
+    num_valid: int,
+    num_test: int,
+    tests: int = 2,
+    valid_queries: Queries = "auto",
+    test_queries: Queries = "auto",
+) -> EvaluationPlan:
+    """How many validations there are, and how many queries are ranked in them and in the test.
+
+    With a budget in steps nothing depends on the pace, so that a run is reproducible: ``auto`` is
+    ``all`` then.
+
+    Args:
+        pace: measured before training.
+        budget_seconds: of training; None with a budget in steps.
+        budget_steps: of training; None with a budget in seconds.
+        steps_per_epoch: batches of the training loader.
+        validations: at most so many.
+        num_valid: queries of the valid split, two for each triple.
+        num_test: queries of the test split.
+        tests: how often the model ranks the test queries; 0 if there is no test.
+        valid_queries: asked for by the user.
+        test_queries: asked for by the user.
+
+    Raises:
+        ArgumentError: ``validations`` or a number of queries below 1.
+        HaleError: a number of queries is neither a number nor ``auto`` nor ``all``.
+    """
+    require_whole("validations", validations, at_least=1)
+    if budget_steps is not None:
+        steps, seconds, allowed = budget_steps, budget_steps * pace.step_seconds, float("inf")
+    else:
+        assert budget_seconds is not None
+        steps, seconds = max(1, round(budget_seconds / pace.step_seconds)), budget_seconds
+        allowed = seconds / pace.query_seconds
+    valid, tested = (
+        _asked(name, asked, count)
+        for name, asked, count in (
+            ("valid_queries", valid_queries, num_valid),
+            ("test_queries", test_queries, num_test),
+        )
+    )
+    if valid is None:
+        enough = min(ENOUGH_QUERIES, num_valid)
+        validations = max(1, min(validations, int(min(allowed / enough, validations))))
+        valid = _sample(allowed / validations, num_valid)
+    if tested is None:
+        tested = _sample(allowed / max(tests, 1), num_test)
+    return EvaluationPlan(
+        pace, steps, steps / steps_per_epoch, seconds, validations,
+        None if valid >= num_valid else valid, None if tested >= num_test else tested,
+        num_valid, num_test, tests,
+    )  # fmt: skip
+
+
+def keep_plan(folder: Path, plan: EvaluationPlan) -> None:
+    """Write the plan into the run's folder, for a resumed run to follow it."""
+    with write_atomically(folder / PLAN_FILE) as file:
+        json.dump(dataclasses.asdict(plan), file, indent=2)
+        file.write("\n")
+
+
+def kept_plan(folder: Path) -> EvaluationPlan | None:
+    """The plan that the folder's run was started with; None before its start.
+
+    Raises:
+        HaleError: the file is not a plan.
+    """
+    path = folder / PLAN_FILE
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return EvaluationPlan(**kept | {"pace": Pace(**kept["pace"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise HaleError(f"{path} is not a plan ({error}): start in a new folder") from error
+
+
+def _asked(name: str, asked: Queries, count: int) -> int | None:
+    """The number of queries that the user asks for; None is for the plan to decide."""
+    if asked == "auto":
+        return None
+    if asked == "all":
+        return count
+    if isinstance(asked, str):
+        raise HaleError(f"{name} must be a number, all or auto, got {asked}")
+    require_whole(name, asked, at_least=1)
+    return asked
+
+
+def _sample(allowed: float, count: int) -> int:
+    """All ``count`` queries if that many are allowed, or else 1, 2 or 5 times a power of ten.
+
+    Round numbers, so that runs on similar machines rank the same sample.
+    """
+    if count <= allowed:
+        return count
+    sizes = (size * 10**power for power in range(2, 12) for size in (1, 2, 5))
+    return min(count, max((size for size in sizes if size <= allowed), default=FEWEST_QUERIES))
+
+
+@torch.inference_mode()
+def _query_seconds(module: LinkPrediction, data: QueryDataModule) -> float:
+    """Seconds of ranking one query, the lower of two timings."""
+    batch = _on(next(iter(data.val_dataloader())), module.device)
+    rows = slice(max(16, TIMED_SCORES // data.num_entities))
+    some = dataclasses.replace(
+        batch, entity_B=batch.entity_B[rows], relation_B=batch.relation_B[rows],
+        target_B=batch.target_B[rows],
+    )  # fmt: skip
+    training, took = module.training, []
+    module.eval()
+    for _ in range(2):
+        started = time.perf_counter()
+        rank_batch(module(some), some)
+        synchronize(module.device)
+        took.append(time.perf_counter() - started)
+    module.train(training)
+    return min(took) / len(some)
+
+
+def _on(batch: QueryBatch, device: torch.device) -> QueryBatch:
+    """The batch on a device, with a generator of its own there if it has one."""
+    if batch.entity_B.device == device:
+        return batch
+    moved: dict[str, Any] = {
+        field.name: value.to(device)
+        for field in dataclasses.fields(batch)
+        if hasattr(value := getattr(batch, field.name), "to")
+    }
+    if batch.generator is not None:
+        moved["generator"] = torch.Generator(device).manual_seed(batch.generator.initial_seed())
+    return dataclasses.replace(batch, **moved)
