@@ -8,13 +8,10 @@ Nothing heavy is imported until the settings have been checked, so that ``--help
 mistakes are answered at once.
 """
 
-import logging
 import shlex
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +30,7 @@ from hale.settings import conf_dir, recipe
 from hale.settings.checks import require_own_machine, require_settings
 
 if TYPE_CHECKING:
-    from hale.training.train import Run
+    from hale.training.job import Job
 
 recipe.register()
 
@@ -51,18 +48,21 @@ def run(cfg: DictConfig) -> float:
     Raises:
         HaleError: a user's mistake.
     """
-    job = HydraConfig.get()
-    folder = Path(job.runtime.output_dir)
-    require_own_machine(job.launcher, cfg.budget.seconds)
-    require_settings(cfg, job.runtime.choices)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    hydra_job = HydraConfig.get()
+    folder = Path(hydra_job.runtime.output_dir)
+    require_own_machine(hydra_job.launcher, cfg.budget.seconds)
+    require_settings(cfg, hydra_job.runtime.choices)
+    from hale.training.job import Job, as_started
+
     record = read_result(folder)
+    name = hydra_job.job.override_dirname or folder.name
+    choices, overrides = dict(hydra_job.runtime.choices), list(hydra_job.overrides.task)
+    job = as_started(Job(cfg, choices, overrides, folder, name, _sweep(hydra_job)))
     if record is not None:
-        require_same_run(record, config, folder)
+        require_same_run(record, job.config, folder)
         print(f"{folder} is finished: {cfg.monitor} {record[cfg.monitor]:.4f}")
     else:
-        with ExitStack() as loggers:
-            record = make_run(cfg, config, job, folder, loggers).train()
+        record = train(job)
     return float(record[cfg.monitor])
 
 
@@ -96,71 +96,27 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> float:
     raise AssertionError  # ``reported`` passes on every error
 
 
-def make_run(
-    cfg: DictConfig, config: dict[str, Any], job: HydraConf, folder: Path, stack: ExitStack
-) -> "Run":
-    """The objects of a run; ``stack`` closes its loggers."""
-    import pytorch_lightning as pl
+def train(job: "Job") -> dict[str, Any]:
+    """Settle what a job leaves open, train it and return its record.
+
+    Raises:
+        HaleError: a user's mistake.
+    """
     import torch
 
-    from hale.graphs.loaders import QueryDataModule
-    from hale.losses.base import require_compatible
-    from hale.settings.build import build, build_all
-    from hale.training.module import LinkPrediction
-    from hale.training.train import Run
+    from hale.settings.build import build
+    from hale.training.job import make_run, settled
 
-    _quiet_lightning()
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
-    pl.seed_everything(cfg.seed, workers=False, verbose=False)
-    budget, schedule, activation, loss, graph = (
-        build(cfg, group) for group in ("budget", "schedule", "activation", "loss", "dataset")
-    )
-    model = build(
-        cfg, "model", num_entities=graph.num_entities, num_relations=2 * graph.num_relations
-    )
-    require_compatible(model.comparator, activation, loss)
-    interval = budget.validation_interval(cfg.validations)
-    choices = _choices(job, folder, config)
-    return Run(
-        module=LinkPrediction(model, activation, loss, build(cfg, "optimizer")),
-        data=QueryDataModule(graph, seed=cfg.seed, **cfg.data),
-        budget=budget,
-        schedule=schedule,
-        make_trainer=partial(build(cfg, "trainer"), val_check_interval=interval),
-        folder=folder,
-        choices=choices,
-        loggers=[
-            stack.enter_context(open_logger(output_dir=folder, group=_sweep(job), record=choices))
-            for open_logger in build_all(cfg, "logger")
-        ],
-        callbacks=build_all(cfg, "callbacks"),
-    )
-
-
-def _choices(job: HydraConf, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What a record says of a run beside what is measured."""
-    choices = job.runtime.choices.items()
-    return {
-        "name": job.job.override_dirname or folder.name,
-        "choices": {k: v for k, v in choices if not k.startswith(("hydra/", "recipe"))},
-        "overrides": list(job.overrides.task),
-        "config": config,
-    }
+    if job.cfg.threads is not None:
+        torch.set_num_threads(job.cfg.threads)
+    graph = build(job.cfg, "dataset")
+    with ExitStack() as loggers:
+        return make_run(settled(job, graph), graph, loggers).train()
 
 
 def _sweep(job: HydraConf) -> str | None:
     """The name of the sweep that a job belongs to, if any."""
     return Path(job.sweep.dir).name if job.mode is RunMode.MULTIRUN else None
-
-
-def _quiet_lightning() -> None:
-    """Silence what Lightning says of itself: tips, unused devices, restored files."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    warnings.filterwarnings("ignore", r"The number of training batches \(\d+\) is smaller")
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
 
 @contextmanager

@@ -23,6 +23,11 @@ IDENTITY_KEYS = (
     "model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed", "monitor",
 )  # fmt: skip
 """The parts of the config in which a checkpoint or record must agree with the run that uses it."""
+NEWER = (
+    ("scale_lr_multiplier", 1), ("weight_decay", 0), ("valid_queries", None),
+    ("valid_queries", "auto"), ("test_queries", None), ("test_queries", "auto"),
+)  # fmt: skip
+"""Settings that older records lack, with the value that does as they did."""
 VERSIONED = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 
@@ -68,9 +73,9 @@ def _comparable(part: Any) -> Any:
     scale = named.get("relation_scale")
     if isinstance(scale, float):  # in older records: the learning-rate multiplier of the scale
         named |= {"relation_scale": True, "scale_lr_multiplier": scale}
-    if named.get("scale_lr_multiplier") == 1 or scale is False:  # older records lack this setting
+    if scale is False:  # nothing is multiplied
         named.pop("scale_lr_multiplier", None)
-    return named
+    return {name: value for name, value in named.items() if (name, value) not in NEWER}
 
 
 def changed(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

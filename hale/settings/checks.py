@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from omegaconf import DictConfig, OmegaConf
 
 from hale.errors import HaleError, require_whole
+from hale.settings.recipe import AUTOMATIC
 
 WHOLE_NUMBERS = {
     "seed": 0, "validations": 1, "threads": 1, "budget.steps": 1, "data.batch_size": 1,
@@ -25,10 +26,11 @@ def require_settings(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """
     for name in sorted(OmegaConf.missing_keys(cfg)):
         raise HaleError(f"{name} has no value: set {name}=...")
-    if "/" not in choices.get("recipe", "/"):
+    chosen = choices.get("recipe") or "auto"
+    if "/" not in chosen and chosen not in AUTOMATIC:
         raise HaleError(
-            f"recipe={choices['recipe']} cannot be chosen: the recipe follows from the dataset, "
-            "and ~recipe trains without one"
+            f"recipe must be {' or '.join(AUTOMATIC)}, or left out for the tuned recipe of the "
+            f"dataset if there is one, got {chosen}; ~recipe trains without any"
         )
     for name, least in WHOLE_NUMBERS.items():
         value = OmegaConf.select(cfg, name)

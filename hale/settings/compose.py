@@ -1,9 +1,12 @@
 """Hydra's composition of a run's settings, with hale's recipes on the search path."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -15,16 +18,35 @@ from hale.settings import conf_dir, recipe
 recipe.register()
 
 
-def compose(overrides: Sequence[str]) -> DictConfig:
+def compose(overrides: Sequence[str], values: Mapping[str, Any] | None = None) -> DictConfig:
     """The settings of a run, its ``hydra`` node included, as ``hale.run`` would have them.
+
+    Args:
+        overrides: of the command line.
+        values: of an automatic recipe, by dotted name; they rank below a strategy, an experiment
+            and the overrides.
 
     Raises:
         HaleError: Hydra refuses an override.
     """
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="hale"):
+        with _initialized(), recipe.offered(values or {}):
             cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise HaleError(" ".join(line.strip() for line in str(error).splitlines())) from None
-    HydraConfig.instance().set_config(cfg)  # what interpolations of ${hydra:...} look at
+    if not GlobalHydra.instance().is_initialized():  # a running job keeps its own
+        HydraConfig.instance().set_config(cfg)  # what interpolations of ${hydra:...} look at
     return cfg
+
+
+@contextmanager
+def _initialized() -> Iterator[None]:
+    """Hydra, initialized with hale's conf, also within a job of Hydra's."""
+    instance = GlobalHydra.instance()
+    outer = instance.hydra
+    instance.clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="hale"):
+            yield
+    finally:
+        instance.hydra = outer

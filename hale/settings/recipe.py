@@ -12,9 +12,15 @@ a later one wins::
 ``when`` names choices of the config groups (one, or a list of which one must hold) and the least
 dimension. Rules rank below a strategy, an experiment and the command line: conf/config.yaml lists
 them before those, under a name made of all choices, which :class:`RecipeSource` resolves.
+
+A dataset without a file has an automatic recipe (``recipe=auto`` asks for one elsewhere). Its
+values are chosen from the graph when the run starts (:mod:`hale.settings.automatic`), and composed
+in the same place by :func:`offered`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +35,34 @@ from hale.settings import conf_dir
 
 GROUPS = ("dataset", "loss", "activation", "optimizer", "model")
 """Config groups in the name of a composed recipe, in this order."""
+AUTOMATIC = ("auto", "search")
+"""Recipes that are chosen when the run starts."""
+AUTOMATIC_FOLDER = "outputs/auto_${hydra:runtime.choices.dataset}/${now:%Y-%m-%d_%H-%M-%S-%f}"
+"""Where a run with an automatic recipe is kept: its model is chosen later."""
+
+_offered: ContextVar[Mapping[str, Any] | None] = ContextVar("offered", default=None)
+
+
+def kind(choice: str | None) -> str | None:
+    """``tuned``, ``auto``, ``search``, or None without a recipe, by the group's choice."""
+    if choice is None or choice in AUTOMATIC:
+        return choice
+    return "tuned" if recipe_file(choice.split("/")[0]).is_file() else "auto"
+
+
+def recipe_file(dataset: str) -> Path:
+    """Where the rules of a dataset are, if it has any."""
+    return conf_dir() / "recipe" / f"{dataset}.yaml"
+
+
+@contextmanager
+def offered(values: Mapping[str, Any]) -> Iterator[None]:
+    """Compose automatic recipes with these values, by dotted name, in the block."""
+    token = _offered.set(values)
+    try:
+        yield
+    finally:
+        _offered.reset(token)
 
 
 @dataclass(frozen=True)
@@ -132,16 +166,22 @@ class RecipeSource(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         chosen = self._chosen(config_path)
-        values = recipe(read_rules(self._file(chosen)), chosen)
+        tuned = len(chosen) == len(GROUPS) and self._file(chosen).is_file()
         config = OmegaConf.create({})
-        for name, value in values.items():
-            OmegaConf.update(config, name, value)
+        for name, value in self._values(chosen if tuned else None).items():
+            OmegaConf.update(config, name, value, force_add=True)
         header: dict[str, str | None] = {"package": "_global_"}
         return ConfigResult(self.provider, self.full_path(), config, header)
 
+    def _values(self, chosen: Mapping[str, str] | None) -> Mapping[str, Any]:
+        """What the rules set for these choices; without any, what is offered."""
+        if chosen is not None:
+            return recipe(read_rules(self._file(chosen)), chosen)
+        return _offered.get() or {"hydra.run.dir": AUTOMATIC_FOLDER}
+
     def is_config(self, config_path: str) -> bool:
-        chosen = self._chosen(config_path)
-        return len(chosen) == len(GROUPS) and self._file(chosen).is_file()
+        name = config_path.removeprefix("recipe/")
+        return name in AUTOMATIC or len(self._chosen(config_path)) == len(GROUPS)
 
     def is_group(self, config_path: str) -> bool:
         return False
