@@ -17,20 +17,25 @@ The names of tensors end in their shapes (``query_BD``, ``score_BE``):
     P  (row, entity) pairs             T  triples
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hale.version import __version__
 
 if TYPE_CHECKING:
+    from hale.graphs.kg import KnowledgeGraph
     from hale.runs.trained import load
+    from hale.training.fit import fit
 
-__all__ = ["__version__", "load"]
+__all__ = ["KnowledgeGraph", "__version__", "fit", "load"]
+
+_HOMES = {
+    "KnowledgeGraph": "hale.graphs.kg", "fit": "hale.training.fit", "load": "hale.runs.trained",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Import :func:`hale.runs.trained.load`, and with it PyTorch, on first use."""
-    if name == "load":
-        from hale.runs.trained import load
-
-        return load
+    """Import what Python users need, and with it PyTorch, on first use."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

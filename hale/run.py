@@ -11,9 +11,8 @@ mistakes are answered at once.
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.conf import HydraConf
@@ -25,12 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hale.errors import HaleError
 from hale.runs.folders import ERROR_FILE
-from hale.runs.record import read_result, require_same_run
+from hale.runs.record import RESULT_FILE
 from hale.settings import conf_dir, recipe
 from hale.settings.checks import require_own_machine, require_settings
-
-if TYPE_CHECKING:
-    from hale.training.job import Job
 
 recipe.register()
 
@@ -52,17 +48,17 @@ def run(cfg: DictConfig) -> float:
     folder = Path(hydra_job.runtime.output_dir)
     require_own_machine(hydra_job.launcher, cfg.budget.seconds)
     require_settings(cfg, hydra_job.runtime.choices)
+    from hale.settings.build import build
+    from hale.training.fit import train
     from hale.training.job import Job, as_started
 
-    record = read_result(folder)
     name = hydra_job.job.override_dirname or folder.name
     choices, overrides = dict(hydra_job.runtime.choices), list(hydra_job.overrides.task)
     job = as_started(Job(cfg, choices, overrides, folder, name, _sweep(hydra_job)))
-    if record is not None:
-        require_same_run(record, job.config, folder)
+    finished = (folder / RESULT_FILE).exists()
+    record = train(job, lambda: build(cfg, "dataset"))
+    if finished:
         print(f"{folder} is finished: {cfg.monitor} {record[cfg.monitor]:.4f}")
-    else:
-        record = train(job)
     return float(record[cfg.monitor])
 
 
@@ -94,24 +90,6 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> float:
     with reported(folder, sweep=False):
         return run(cfg)
     raise AssertionError  # ``reported`` passes on every error
-
-
-def train(job: "Job") -> dict[str, Any]:
-    """Settle what a job leaves open, train it and return its record.
-
-    Raises:
-        HaleError: a user's mistake.
-    """
-    import torch
-
-    from hale.settings.build import build
-    from hale.training.job import make_run, settled
-
-    if job.cfg.threads is not None:
-        torch.set_num_threads(job.cfg.threads)
-    graph = build(job.cfg, "dataset")
-    with ExitStack() as loggers:
-        return make_run(settled(job, graph), graph, loggers).train()
 
 
 def _sweep(job: HydraConf) -> str | None:

@@ -1,0 +1,115 @@
+"""Training from Python: a graph in, a trained model out."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+import torch
+
+from hale.errors import DatasetError
+from hale.graphs.kg import KnowledgeGraph
+from hale.runs.record import read_result, require_same_run
+from hale.runs.trained import TrainedModel, load
+from hale.settings.checks import require_settings
+from hale.training.job import Job, as_started, job_of, make_run, settled
+
+
+def fit(
+    graph: KnowledgeGraph,
+    model: str | None = None,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    dim: int | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> TrainedModel:
+    """Train a model on a graph, by the automatic recipe where nothing else is asked for.
+
+    ::
+
+        graph = hale.KnowledgeGraph.from_triples(rows)
+        model = hale.fit(graph, seconds=60)
+        model.predict(head="Ada Berg", relation="mother_of", k=5)
+
+    The same settings give the same model as ``python -m hale.run`` does.
+
+    Args:
+        graph: to train on.
+        model: a choice of the config group ``model``, as ``"rotl"``.
+        seconds: of training; 60 if neither these nor ``steps`` are given.
+        steps: of the optimizer, in place of seconds.
+        dim: the embedding dimension.
+        seed: of the initial vectors and of the order of queries.
+        folder: the run's, as ``python -m hale.run`` writes it; a run that was interrupted there is
+            resumed, and one that is finished is loaded. Without it nothing is kept on disk.
+        settings: any other, by the names of the command line, as ``{"loss.weight": 2.0}``.
+
+    Raises:
+        HaleError: a setting is unknown or out of range, or the folder holds another run.
+    """
+    given = {"dataset": "memory", "logger": "none", "seed": seed} | dict(settings or {})
+    if steps is not None:
+        given |= {"budget.seconds": seconds, "budget.steps": steps}
+    elif seconds is not None:
+        given["budget.seconds"] = seconds
+    given |= {name: v for name, v in {"model": model, "model.dim": dim}.items() if v is not None}
+    overrides = [f"{name}={_text(value)}" for name, value in given.items()]
+    with tempfile.TemporaryDirectory() as temporary:
+        job = job_of(overrides, Path(folder or temporary))
+        require_settings(job.cfg, job.choices)
+        train(as_started(job), lambda: graph)
+        return load(job.folder)
+
+
+def train(
+    job: Job, read_graph: Callable[[], KnowledgeGraph], callbacks: Sequence[pl.Callback] = ()
+) -> dict[str, Any]:
+    """Settle what a job leaves open, train it on a graph, and return its record.
+
+    A run that is finished is not trained again.
+
+    Args:
+        job: with the choices that its folder keeps, if there are any.
+        read_graph: gives the graph to train on.
+        callbacks: beside those of the settings.
+
+    Raises:
+        HaleError: a user's mistake, or the folder holds another run.
+    """
+    record = read_result(job.folder)
+    if record is not None:
+        require_same_run(record, job.config, job.folder)
+        return record
+    if job.cfg.threads is not None:
+        torch.set_num_threads(job.cfg.threads)
+    graph = read_graph()
+    with ExitStack() as loggers:
+        return make_run(settled(job, graph), graph, loggers, callbacks).train()
+
+
+def in_memory() -> NoReturn:
+    """Stand for the graph of a run that :func:`fit` trained.
+
+    Raises:
+        DatasetError: always; only Python has the graph.
+    """
+    raise DatasetError(
+        "dataset=memory is a graph that was given to hale.fit: call it again with the same graph "
+        "and folder to resume"
+    )
+
+
+def _text(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, str) and not value.replace("_", "").isalnum():
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return str(value)
