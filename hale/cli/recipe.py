@@ -1,12 +1,16 @@
-"""``hale recipe``: every setting of a run, and the file or rule that its value comes from."""
+"""``hale recipe``: every setting of a run, and the file, rule or fact that its value comes from."""
 
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hale.cli.output import add_table_arguments, write_rows
 from hale.runs.tables import Row
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 SUMMARY = "every setting of a run before it trains, and where each value comes from"
 
@@ -30,36 +34,65 @@ def run(args: argparse.Namespace) -> None:
 
 
 def setting_rows(overrides: Sequence[str]) -> Iterator[Row]:
-    """``setting``, ``value`` and ``from`` of every value that a run would have."""
-    from hale.settings import conf_dir
+    """``setting``, ``value`` and ``from`` of every value that a run would have.
+
+    The graph is read where the recipe is automatic, to choose as the run would.
+    """
+    from hale.settings import recipe
     from hale.settings.compose import compose
-    from hale.settings.recipe import deciding_rules, read_rules
 
     cfg = compose(overrides)
-    choices = {
-        k: v
-        for k, v in cfg.hydra.runtime.choices.items()
-        if v and not k.startswith(("hydra/", "recipe"))
-    }
-    typed = {override.split("=", 1)[0].lstrip("+~") for override in cfg.hydra.overrides.task}
-    file = conf_dir() / "recipe" / f"{choices['dataset']}.yaml"
-    rules = deciding_rules(read_rules(file), choices, cfg.model.dim) if file.is_file() else {}
-    overlays = {group: choices.pop(group, None) for group in ("strategy", "experiment", "debug")}
-    plain = _settings(compose([f"{g}={choice}" for g, choice in choices.items()] + ["~recipe"]))
+    choices = {k: v for k, v in cfg.hydra.runtime.choices.items() if v}
+    if recipe.kind(choices.get("recipe")) in recipe.AUTOMATIC:
+        cfg, choices, reasons = _automatic(overrides)
+    else:
+        reasons = _rules(cfg, choices)
+    typed = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
+    chosen = {k: v for k, v in choices.items() if not k.startswith(("hydra/", "recipe"))}
+    overlays = {group: chosen.pop(group, None) for group in ("strategy", "experiment", "debug")}
+    plain = _settings(compose([*(f"{g}={choice}" for g, choice in chosen.items()), "~recipe"]))
+    for group in recipe.GROUPS[1:]:
+        why = (
+            "command line" if group in typed else reasons.get(group, (None, "conf/config.yaml"))[1]
+        )
+        yield {"setting": group, "value": json.dumps(chosen[group]), "from": why}
     for name, value in _settings(cfg).items():
         group = name.split(".", 1)[0]
-        rule = rules.get(name)
-        if any(f"{name}.".startswith(f"{key}.") for key in typed - set(choices)):
+        if any(f"{name}.".startswith(f"{key}.") for key in typed - set(chosen)):
             source = "command line"
-        elif rule is not None and rule.values[name] == value:
-            source = f"conf/recipe/{file.name}: {rule}"
+        elif name in reasons and reasons[name][0] == value:
+            source = reasons[name][1]
         elif name in plain and plain[name] == value:
-            source = (
-                f"conf/{group}/{choices[group]}.yaml" if group in choices else "conf/config.yaml"
-            )
+            source = f"conf/{group}/{chosen[group]}.yaml" if group in chosen else "conf/config.yaml"
         else:
             source = ", ".join(f"{kind} {name}" for kind, name in overlays.items() if name)
         yield {"setting": name, "value": json.dumps(value), "from": source}
+
+
+def _rules(cfg: "DictConfig", choices: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """Values that rules of the dataset set, and which rule."""
+    from hale.settings.recipe import deciding_rules, read_rules, recipe_file
+
+    file = recipe_file(choices["dataset"])
+    if "recipe" not in choices:
+        return {}
+    rules = deciding_rules(read_rules(file), choices, cfg.model.dim)
+    return {n: (r.values[n], f"conf/recipe/{file.name}: {r}") for n, r in rules.items()}
+
+
+def _automatic(
+    overrides: Sequence[str],
+) -> tuple["DictConfig", dict[str, str], dict[str, tuple[Any, str]]]:
+    """The settled settings, choices, and what was chosen why."""
+    from hale.settings.build import build
+    from hale.settings.checks import require_settings
+    from hale.training.job import automatic_choices, job_of, with_choices
+
+    job = job_of(overrides, Path())
+    require_settings(job.cfg, job.choices)
+    job = with_choices(job, automatic_choices(job, build(job.cfg, "dataset")))
+    choices = {k: v for k, v in job.choices.items() if v}
+    return job.cfg, choices, {c.name: (c.value, f"automatic: {c.why}") for c in job.chosen or ()}
 
 
 def _settings(cfg: Any) -> dict[str, Any]:
