@@ -89,8 +89,23 @@ def test_ranks_are_those_of_the_definition_whatever_the_chunks(case, chunk_bytes
     scores, target_B, known = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ranking.CHUNK_BYTES, "cpu", chunk_bytes)
+        patch.setattr(ranking, "CHUNK_ROWS", 1)
         ranks = filtered_ranks(scores, target_B, known)
     assert_ranks_by_hand(ranks, scores, target_B, known)
+
+
+@pytest.mark.parametrize("comparator", [SquaredEuclidean(), NegativeDot()])
+def test_a_block_has_sixteen_rows_however_many_entities_there_are(monkeypatch, comparator):
+    monkeypatch.setitem(ranking.CHUNK_BYTES, "cpu", 1)
+    scores, shapes = random_scores(rows=40, comparator=comparator), []
+    require_finite = ranking._require_finite
+    monkeypatch.setattr(
+        ranking,
+        "_require_finite",
+        lambda distance: (shapes.append(tuple(distance.shape)), require_finite(distance)),
+    )
+    filtered_ranks(scores, torch.arange(20).repeat(2), NOTHING)
+    assert [shape for shape in shapes if shape[-1] == 23] == [(16, 23), (16, 23), (8, 23)]
 
 
 @pytest.mark.parametrize("comparator", [SquaredEuclidean(), Poincare(), NegativeDot()])

@@ -212,6 +212,7 @@ def test_top_k_is_sorting(seed, k, chunk, comparator):
     score_BE = scores.at(torch.arange(9).expand(7, 9)).double()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ranking.CHUNK_BYTES, "cpu", chunk)
+        patch.setattr(ranking, "CHUNK_ROWS", 1)
         plain_BK = top_k(scores, k)
         shuffled = torch.randperm(int(known_BE.sum()), generator=draw)
         left_BK = top_k(scores, k, Known.of_pairs(*known_BE.nonzero()[shuffled].T, 7))

@@ -120,13 +120,20 @@ def _means(total: Tensor) -> dict[str, Tensor]:
     }
 
 
-@torch.inference_mode()
 def evaluate(
     score: Callable[[QueryBatch], ScoreMatrix],
     batches: Iterable[QueryBatch],
     metrics: RankingMetrics,
 ) -> dict[str, float]:
     """Rank every batch by ``score``, without a Trainer; return the values of ``metrics``."""
+    return evaluate_ranks(lambda batch: rank_batch(score(batch), batch), batches, metrics)
+
+
+@torch.inference_mode()
+def evaluate_ranks(
+    rank: Callable[[QueryBatch], Ranks], batches: Iterable[QueryBatch], metrics: RankingMetrics
+) -> dict[str, float]:
+    """Add the ranks of every batch to ``metrics`` and return their values."""
     for batch in batches:
-        metrics.update(rank_batch(score(batch), batch), batch.relation_B)
+        metrics.update(rank(batch), batch.relation_B)
     return {name: float(value) for name, value in metrics.compute().items()}

@@ -1,54 +1,92 @@
-"""The popularity baseline, which any model must beat: the most frequent answers of a relation."""
+"""The popularity baseline, which any model must beat: the most frequent answers of a relation.
 
-from collections.abc import Iterator
-from functools import lru_cache
+B  queries     P  known pairs     U  distinct pairs (relation, answer) of train
+"""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from hale.evaluation.metrics import RankingMetrics, evaluate
-from hale.graphs.kg import KnowledgeGraph, reciprocal
-from hale.graphs.queries import QueryBatch, QueryIndex
-from hale.scoring.activations import Identity
-from hale.scoring.comparators import NegativeDot
-from hale.scoring.table import ScoreMatrix, Table
-
-BATCH_SIZE = 1024
-"""Queries ranked at once."""
+from hale.evaluation.metrics import RankingMetrics, evaluate_ranks
+from hale.evaluation.ranking import Ranks
+from hale.graphs.queries import QueryBatch
 
 
-@lru_cache(maxsize=1)
-def popularity_metrics(graph: KnowledgeGraph) -> dict[str, float]:
-    """Test metrics of ranking entities by how often they answer the query's relation in train.
+class Popularity:
+    """Ranks entities by how often they answer a query's relation in train.
 
-    Cached, so that it is computed once for all runs of a sweep on one graph.
+    Ranks are exact, and those of :func:`hale.evaluation.ranking.filtered_ranks` for scores that are
+    these counts. No query looks at all entities: those with more answers than the target are found
+    by bisection in the sorted counts of the relation, and the known answers are subtracted. Memory
+    is O(U), whatever the number of entities.
+
+    Args:
+        query_T3: training queries (entity, relation) and their answers, reciprocal ones included.
+        num_entities: E.
     """
-    train_T3, test_T3 = (reciprocal(t, graph.num_relations) for t in (graph.train, graph.test))
-    all_T3 = reciprocal(torch.cat(list(graph.splits.values())), graph.num_relations)
-    num_relations = 2 * graph.num_relations
-    entity_T, relation_T, answer_T = all_T3.unbind(1)
-    known = QueryIndex(entity_T, relation_T, answer_T, graph.num_entities, num_relations)
 
-    def score(batch: QueryBatch) -> ScoreMatrix:
-        answer_T = train_T3[train_T3[:, 1] == batch.relation_B[0], 2]
-        count_E = torch.bincount(answer_T, minlength=graph.num_entities)
-        return popularity_scores(count_E, len(batch))
+    def __init__(self, query_T3: Tensor, num_entities: int) -> None:
+        self.num_entities = num_entities
+        _, relation_T, answer_T = query_T3.unbind(1)
+        self._pair_U, self._count_U = torch.unique(
+            relation_T * num_entities + answer_T, return_counts=True
+        )
+        relation_U = self._pair_U // num_entities
+        self._step = int(self._count_U.max()) + 1
+        # sorted by relation, then by count
+        self._level_U = (relation_U * self._step + self._count_U).sort().values
 
-    return evaluate(score, _by_relation(test_T3, known), RankingMetrics(num_relations))
+    def count(self, relation_P: Tensor, entity_P: Tensor) -> Tensor:
+        """How often each entity answers each relation, ``count_P``."""
+        pair_P = relation_P * self.num_entities + entity_P
+        at_P = torch.searchsorted(self._pair_U, pair_P).clamp(max=len(self._pair_U) - 1)
+        return torch.where(self._pair_U[at_P] == pair_P, self._count_U[at_P], 0)
+
+    def ranks(self, batch: QueryBatch) -> Ranks:
+        """Filtered ranks of the batch's targets."""
+        relation_B, target_B = batch.relation_B, batch.target_B
+        count_B = self.count(relation_B, target_B)
+        at_least_B = self._answers_from(relation_B, count_B)
+        better_B = self._answers_from(relation_B, count_B + 1)
+        tied_B = torch.where(count_B > 0, at_least_B, self.num_entities) - better_B - 1
+        row_P, entity_P = batch.known(len(batch)).pairs()
+        other_P = entity_P != target_B[row_P]
+        row_P, entity_P = row_P[other_P], entity_P[other_P]
+        known_P = self.count(relation_B[row_P], entity_P)
+        better_B -= _rows(row_P[known_P > count_B[row_P]], len(batch))
+        tied_B -= _rows(row_P[known_P == count_B[row_P]], len(batch))
+        candidates_B = self.num_entities - _rows(row_P, len(batch))
+        return Ranks(1 + better_B, 1 + better_B + tied_B, candidates_B)
+
+    def _answers_from(self, relation_B: Tensor, least_B: Tensor) -> Tensor:
+        """The number of entities that answer each relation at least ``least_B`` times, 1 or more.
+
+        0 stands for 1: entities that never answer the relation are not listed.
+        """
+        first_B = relation_B * self._step
+        end_B, start_B = (
+            torch.searchsorted(self._level_U, level_B)
+            for level_B in (first_B + self._step, first_B + least_B)
+        )
+        return end_B - start_B
 
 
-def popularity_scores(count_E: Tensor, num_queries: int) -> ScoreMatrix:
-    """Scores of all entities for queries of one relation: how often each answers it."""
-    one_B1 = torch.ones(num_queries, 1)
-    count_E1 = Table(count_E[:, None].float())
-    return ScoreMatrix(one_B1, one_B1[:, 0], count_E1, NegativeDot(), Identity())
+def popularity_metrics(
+    query_T3: Tensor, batches: Iterable[QueryBatch], num_entities: int, num_relations: int
+) -> dict[str, float]:
+    """The metrics of ranking batches by popularity.
+
+    Args:
+        query_T3: training queries and their answers, reciprocal ones included.
+        batches: of a ranking loader.
+        num_entities: E.
+        num_relations: 2R.
+    """
+    popularity = Popularity(query_T3, num_entities)
+    return evaluate_ranks(popularity.ranks, batches, RankingMetrics(num_relations))
 
 
-def _by_relation(query_T3: Tensor, known: QueryIndex) -> Iterator[QueryBatch]:
-    """Batches of queries of one relation each."""
-    order_T = query_T3[:, 1].argsort(stable=True)
-    _, count_R = torch.unique_consecutive(query_T3[order_T, 1], return_counts=True)
-    for of_relation_T3 in torch.split(query_T3[order_T], count_R.tolist()):
-        for batch_B3 in torch.split(of_relation_T3, BATCH_SIZE):
-            entity_B, relation_B, target_B = batch_B3.unbind(1)
-            yield QueryBatch(entity_B, relation_B, target_B, known)
+def _rows(row_P: Tensor, num_rows: int) -> Tensor:
+    """How often each row occurs."""
+    return torch.bincount(row_P, minlength=num_rows)

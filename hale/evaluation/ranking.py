@@ -34,7 +34,9 @@ from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.table import ScoreMatrix
 
 CHUNK_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
-"""Bytes of a block of distances, at least one row: fits a CPU's cache, or saturates a GPU."""
+"""Bytes of a block of distances: fits a CPU's cache, or saturates a GPU."""
+CHUNK_ROWS = 16
+"""Rows of a block at least, whatever its bytes: each block reads the whole entity table."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
     query_sq_B1 = query_BD.square().sum(1, keepdim=True)
     entity_sq_E = entity_ED.square().sum(1)
     row_bytes = len(entity_ED) * dtype.itemsize
-    chunk = max(1, CHUNK_BYTES[query_BD.device.type] // row_bytes)
+    chunk = max(CHUNK_ROWS, CHUNK_BYTES[query_BD.device.type] // row_bytes)
     slices = [slice(start, start + chunk) for start in range(0, len(query_BD), chunk)]
     if isinstance(scores.comparator, SquaredEuclidean):
         _require_finite(scale_B1 * query_sq_B1)

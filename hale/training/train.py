@@ -173,12 +173,16 @@ class Run:
 
     def _baselines(self) -> dict[str, dict[str, float]]:
         """Test metrics of the untrained model, and of the most popular answers per relation."""
-        self.data.setup("test")
+        data = self.data
+        data.setup("test")
         self.module.eval()
-        metrics = RankingMetrics(self.data.num_relations)
-        untrained = evaluate(self.module, self.data.test_dataloader(), metrics)
+        metrics = RankingMetrics(data.num_relations)
+        untrained = evaluate(self.module, data.test_dataloader(), metrics)
         self.module.train()
-        return {"untrained": untrained, "popularity": popularity_metrics(self.data.graph)}
+        popularity = popularity_metrics(
+            data.train_query_T3, data.test_dataloader(), data.num_entities, data.num_relations
+        )
+        return {"untrained": untrained, "popularity": popularity}
 
     def _headline(self, resumed: bool) -> str:
         graph, chosen = self.data.graph, self.choices["choices"]
