@@ -7,13 +7,14 @@ behind the rules. Values rank below a strategy, an experiment and the command li
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.settings import conf_dir
-from hale.settings.recipe import deciding_rules, read_rules
+from hale.settings.recipe import Rule, deciding_rules, read_rules
 
 SMALL = 5_000
 """Entities below which a bilinear model with the full softmax is trained."""
@@ -103,13 +104,17 @@ def values(known: Facts, chosen: Mapping[str, str], dim: int, steps: float | Non
         dim: the embedding dimension.
         steps: that the budget holds; None if that is not known yet.
     """
-    path = conf_dir() / "recipe" / "auto.yaml"
-    rules = deciding_rules(read_rules(path), chosen, dim)
+    rules = deciding_rules(_rules(), chosen, dim)
     fixed = [
         Choice(name, rule.values[name], f"conf/recipe/auto.yaml: {rule}")
         for name, rule in rules.items()
     ]
     return fixed + (_hale(known) if chosen.get("loss") == "hale" else [])
+
+
+@cache
+def _rules() -> list[Rule]:
+    return read_rules(conf_dir() / "recipe" / "auto.yaml")
 
 
 def _hale(known: Facts) -> list[Choice]:

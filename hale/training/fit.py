@@ -1,5 +1,6 @@
 """Training from Python: a graph in, a trained model out."""
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 import torch
 
-from hale.errors import DatasetError
+from hale.errors import DatasetError, HaleError
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.record import read_result, require_same_run
 from hale.runs.trained import TrainedModel, load
@@ -52,6 +53,8 @@ def fit(
     Raises:
         HaleError: a setting is unknown or out of range, or the folder holds another run.
     """
+    if fixed := {"dataset", "hydra"} & {name.split(".")[0] for name in settings or {}}:
+        raise HaleError(f"settings cannot have {fixed.pop()}: hale.fit is given the graph")
     given = {"dataset": "memory", "logger": "none", "seed": seed} | dict(settings or {})
     if steps is not None:
         given |= {"budget.seconds": seconds, "budget.steps": steps}
@@ -110,6 +113,11 @@ def _text(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_text, value))}]"
-    if isinstance(value, str) and not value.replace("_", "").isalnum():
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, str) and not re.fullmatch(r"(?!(true|false|null|nan|inf)$)[a-z_]+", value):
+        # a backslash is itself, unless a quote follows
+        return "'" + re.sub(r"(\\*)('|$)", _before_quote, value) + "'"
     return str(value)
+
+
+def _before_quote(match: re.Match[str]) -> str:
+    return match[1] * 2 + match[2].replace("'", "\\'")
