@@ -19,17 +19,26 @@ SYNC_STEPS = 16
 class TrainingClock(pl.Callback):
     """Measures ``train_seconds`` and counts ``steps_done``; both are kept in checkpoints.
 
-    ``train_seconds`` is logged at every validation, as the x-axis of curves.
+    ``train_seconds`` is logged at every validation, as the x-axis of curves. ``cpu_seconds`` are
+    those of the process meanwhile, over all its threads.
 
     Args:
         clock: a monotonic clock in seconds.
+        cpu_clock: of the process's CPU seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        cpu_clock: Callable[[], float] = time.process_time,
+    ) -> None:
         self.clock = clock
+        self.cpu_clock = cpu_clock
         self.train_seconds = 0.0
+        self.cpu_seconds = 0.0
         self.steps_done = 0
         self._since: float | None = None
+        self._cpu_since = 0.0
 
     def now(self) -> float:
         """Seconds up to this moment, also between two readings."""
@@ -37,20 +46,26 @@ class TrainingClock(pl.Callback):
         return self.train_seconds + running
 
     def read(self, device: torch.device) -> None:
-        """Wait for the device and bring ``train_seconds`` up to date."""
+        """Wait for the device and bring the seconds up to date."""
         assert self._since is not None
         synchronize(device)
-        now = self.clock()
+        now, cpu_now = self.clock(), self.cpu_clock()
         self.train_seconds += now - self._since
-        self._since = now
+        self.cpu_seconds += cpu_now - self._cpu_since
+        self._since, self._cpu_since = now, cpu_now
 
     def state_dict(self) -> dict[str, Any]:
         """The reading."""
-        return {"train_seconds": self.train_seconds, "steps_done": self.steps_done}
+        return {
+            "train_seconds": self.train_seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "steps_done": self.steps_done,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint's reading."""
         self.train_seconds = state_dict["train_seconds"]
+        self.cpu_seconds = state_dict.get("cpu_seconds", 0.0)  # not in checkpoints up to 0.25
         self.steps_done = state_dict["steps_done"]
 
     def on_train_batch_start(
@@ -59,7 +74,7 @@ class TrainingClock(pl.Callback):
         """Start the clock unless it runs."""
         if self._since is None:
             synchronize(pl_module.device)
-            self._since = self.clock()
+            self._since, self._cpu_since = self.clock(), self.cpu_clock()
 
     def on_train_batch_end(
         self,

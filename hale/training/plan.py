@@ -7,6 +7,7 @@ be too small to tell checkpoints apart.
 
 import dataclasses
 import json
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -52,8 +53,9 @@ class EvaluationPlan:
 
     Args:
         pace: measured before training.
+        setting: that has the budget: ``budget.seconds`` or ``budget.steps``.
         steps: expected number of training steps, or those of the budget.
-        epochs: the same in epochs.
+        steps_per_epoch: batches of the training loader.
         train_seconds: the budget, or what its steps are expected to take.
         validations: over the budget.
         valid_queries: ranked in each validation; None is all.
@@ -64,8 +66,9 @@ class EvaluationPlan:
     """
 
     pace: Pace
+    setting: str
     steps: int
-    epochs: float
+    steps_per_epoch: int
     train_seconds: float
     validations: int
     valid_queries: int | None
@@ -73,6 +76,11 @@ class EvaluationPlan:
     num_valid: int
     num_test: int
     tests: int
+
+    @property
+    def epochs(self) -> float:
+        """Of training."""
+        return self.steps / self.steps_per_epoch
 
     @property
     def valid_seconds(self) -> float:
@@ -134,11 +142,12 @@ def evaluation_plan(
     """
     require_whole("validations", validations, at_least=1)
     if budget_steps is not None:
-        steps, seconds, allowed = budget_steps, budget_steps * pace.step_seconds, float("inf")
+        setting, steps, seconds = "budget.steps", budget_steps, budget_steps * pace.step_seconds
+        allowed = math.inf
     else:
         assert budget_seconds is not None
-        steps, seconds = max(1, round(budget_seconds / pace.step_seconds)), budget_seconds
-        allowed = seconds / pace.query_seconds
+        setting, seconds = "budget.seconds", budget_seconds
+        steps, allowed = max(1, round(seconds / pace.step_seconds)), seconds / pace.query_seconds
     valid, tested = (
         _asked(name, asked, count)
         for name, asked, count in (
@@ -153,7 +162,7 @@ def evaluation_plan(
     if tested is None:
         tested = _sample(allowed / max(tests, 1), num_test)
     return EvaluationPlan(
-        pace, steps, steps / steps_per_epoch, seconds, validations,
+        pace, setting, steps, steps_per_epoch, seconds, validations,
         None if valid >= num_valid else valid, None if tested >= num_test else tested,
         num_valid, num_test, tests,
     )  # fmt: skip

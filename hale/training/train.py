@@ -18,7 +18,6 @@ from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
 from hale.graphs.loaders import QueryDataModule
-from hale.runs.columns import RANKING
 from hale.runs.model_folder import write_model
 from hale.runs.record import RESULT_FILE, provenance, write_result
 from hale.runs.tables import FittedTable
@@ -27,8 +26,11 @@ from hale.training.budget import WallClockBudget
 from hale.training.checkpoints import Identity, MovableCheckpoint
 from hale.training.curve import Curve
 from hale.training.module import LinkPrediction
+from hale.training.plan import EvaluationPlan
 from hale.training.progress import BudgetBar
 from hale.training.schedules import BudgetSchedule
+from hale.training.summary import headline, plan_lines, result_rows
+from hale.training.verdict import Outcome, verdict
 from hale.training.warm_up import WarmUp
 
 
@@ -48,6 +50,8 @@ class Run:
             checkpoint maximises and whose ``test`` asks for the test split.
         loggers: beside the CSV files that every run writes.
         callbacks: beside hale's own.
+        plan: whose numbers of validations and of queries the trainer and the data have; it is
+            printed before training.
     """
 
     module: LinkPrediction
@@ -59,6 +63,7 @@ class Run:
     choices: Mapping[str, Any]
     loggers: Sequence[Logger] = ()
     callbacks: Sequence[pl.Callback] = ()
+    plan: EvaluationPlan | None = None
 
     def train(self) -> dict[str, Any]:
         """Train to the budget, test the best checkpoint and write ``model/`` and ``result.json``.
@@ -82,15 +87,15 @@ class Run:
         if last.exists():
             self._identity.require(last)
         with _finalized(trainer.loggers):
-            baselines = self._baselines() if self.choices["config"]["test"] else {}
-            console.print(self._headline(resumed=last.exists()), soft_wrap=True, highlight=False)
             resumed = str(last) if last.exists() else None
+            for line in self._opening(last.exists()):
+                console.print(line, soft_wrap=True, highlight=False)
+            baselines = self._baselines()
             trainer.fit(self.module, datamodule=self.data, ckpt_path=resumed)
             metrics = self._metrics_of_best()
-        record = metrics | made | dict(self.choices) | self._spent() | {
-            "total_seconds": time.perf_counter() - started,
-            **{f"{name}/{key}": value for name, m in baselines.items() for key, value in m.items()},
-        }  # fmt: skip
+        record = metrics | baselines | made | dict(self.choices) | self._spent()
+        record["total_seconds"] = time.perf_counter() - started
+        record["verdict"] = verdict(self._outcome(record))
         write_model(self.folder / "model", self.module.model, self.data.graph, record)
         write_result(self.folder, record)
         for part in self._report(record):
@@ -162,62 +167,74 @@ class Run:
 
     def _spent(self) -> dict[str, Any]:
         """What the record says of the run's data, size and cost."""
+        graph = self.data.graph
         return {
             "seed": self.choices["config"]["seed"],
-            "dataset_fingerprint": self.data.graph.fingerprint,
+            "dataset_fingerprint": graph.fingerprint,
             "parameters": sum(p.numel() for p in self.module.parameters()),
             "train_seconds": self.budget.clock.train_seconds,
+            "cpu_seconds": self.budget.clock.cpu_seconds,
             "warm_up_seconds": self._warm_up.seconds,
             "steps": self.budget.clock.steps_done,
+            "valid_queries": (self.plan and self.plan.valid_queries) or 2 * len(graph.valid),
+            "test_queries": (self.plan and self.plan.test_queries) or 2 * len(graph.test),
         }
 
-    def _baselines(self) -> dict[str, dict[str, float]]:
+    def _baselines(self) -> dict[str, float]:
         """Test metrics of the untrained model, and of the most popular answers per relation."""
-        data = self.data
-        data.setup("test")
+        if not self.choices["config"]["test"]:
+            return {}
+        self.data.setup("test")
         self.module.eval()
-        metrics = RankingMetrics(data.num_relations)
-        untrained = evaluate(self.module, data.test_dataloader(), metrics)
+        metrics = RankingMetrics(self.data.num_relations)
+        untrained = evaluate(self.module, self.data.test_dataloader(), metrics)
         self.module.train()
-        popularity = popularity_metrics(
-            data.train_query_T3, data.test_dataloader(), data.num_entities, data.num_relations
-        )
-        return {"untrained": untrained, "popularity": popularity}
+        baselines = {"untrained": untrained, "popularity": self._popularity("test")}
+        return {
+            f"{name}/{key}": v for name, values in baselines.items() for key, v in values.items()
+        }
 
-    def _headline(self, resumed: bool) -> str:
-        graph, chosen = self.data.graph, self.choices["choices"]
-        return (
-            f"{'Resuming' if resumed else 'Training'} {chosen.get('model')} with "
-            f"{chosen.get('loss')} ({chosen.get('activation')}) on {graph.name}: "
-            f"{graph.num_entities:,} entities, {graph.num_relations:,} relations, "
-            f"{len(graph.train):,} training triples; {torch.get_num_threads()} threads; "
-            f"{self.folder}"
+    def _popularity(self, split: str) -> dict[str, float]:
+        data = self.data
+        batches = data.test_dataloader() if split == "test" else data.val_dataloader()
+        sizes = data.num_entities, data.num_relations
+        return popularity_metrics(data.train_query_T3, batches, *sizes)
+
+    def _outcome(self, record: Mapping[str, Any]) -> Outcome:
+        """What the verdict is made of, on the test split if there was a test."""
+        split = "test" if "test/mrr" in record else "valid"
+        tested = split == "test"
+        return Outcome(
+            split=split,
+            mrr=record[f"{split}/mrr"],
+            ranked=record[f"{split}_queries"],
+            total=2 * len(self.data.graph.splits[split]),
+            popularity=record["popularity/mrr"] if tested else self._popularity(split)["mrr"],
+            untrained=record.get("untrained/mrr"),
+            steps=record["steps"],
+            steps_per_epoch=len(self.data.train_dataloader()),
+            train_seconds=record["train_seconds"],
+            cpu_seconds=record["cpu_seconds"] if self.module.device.type == "cpu" else None,
+            threads=torch.get_num_threads(),
+            setting="budget.seconds" if self.budget.steps is None else "budget.steps",
+            planned_step_seconds=self.plan.pace.step_seconds if self.plan else None,
         )
+
+    def _opening(self, resumed: bool) -> Iterator[str]:
+        """What is printed before training: the choices, and the plan of a run that begins."""
+        yield headline(self.data.graph, self.choices["choices"], self.folder, resumed)
+        if self.plan is not None and not resumed:
+            yield from plan_lines(self.plan)
 
     def _report(self, record: Mapping[str, Any]) -> Iterator[RenderableType]:
-        """What is printed at the end: a row per split, the baselines, and a word on a weak run."""
-        names = {
-            "valid": "valid",
-            "test": "test",
-            "untrained": "test, untrained",
-            "popularity": "test, popularity",
-        }
-        rows = [
-            {"": shown} | {metric: record[f"{name}/{metric}"] for metric in RANKING}
-            for name, shown in names.items()
-            if f"{name}/mrr" in record
-        ]
-        chosen, steps = self.choices["choices"], record["steps"]
-        title = f"{chosen.get('model')} with {chosen.get('loss')} on {self.data.graph.name}"
-        spent = f"{steps:,} steps, {record['train_seconds']:.1f} s of training"
+        """What is printed at the end: a row per split, the baselines, and the verdict."""
+        graph, chosen = self.data.graph, self.choices["choices"]
+        rows = result_rows(record, 2 * len(graph.valid), 2 * len(graph.test))
+        title = f"{chosen.get('model')} with {chosen.get('loss')} on {graph.name}"
+        spent = f"{record['steps']:,} steps, {record['train_seconds']:.1f} s of training"
         drop = ("amri", "mr", "hits@3", "hits@1")
         yield FittedTable(rows, f"{title}: {spent}", drop=drop, complete=RESULT_FILE)
-        if record.get("test/mrr", 1.0) <= record.get("popularity/mrr", 0.0):
-            epochs = steps / len(self.data.train_dataloader())
-            yield (
-                f"No better than the popularity baseline after {steps:,} steps ({epochs:.1f} "
-                "epochs). On a busy machine give a larger budget: budget.seconds=..."
-            )
+        yield str(record["verdict"])
         yield f"{self.folder / RESULT_FILE}"
 
 
