@@ -50,7 +50,8 @@ def run(cfg: DictConfig) -> float:
     require_settings(cfg, hydra_job.runtime.choices)
     from hale.settings.build import build
     from hale.training.fit import train
-    from hale.training.job import Job, as_started
+    from hale.training.job import Job
+    from hale.training.settle import as_started
 
     name = hydra_job.job.override_dirname or folder.name
     choices, overrides = dict(hydra_job.runtime.choices), list(hydra_job.overrides.task)

@@ -21,7 +21,8 @@ from hale.settings import automatic, conf_dir
 from hale.settings.automatic import Facts
 from hale.settings.recipe import GROUPS, deciding_rules, kind, read_rules
 from hale.training.fit import _text
-from hale.training.job import RECIPE_FILE, job_of, settled
+from hale.training.job import job_of
+from hale.training.settle import RECIPE_FILE, settled
 
 QUICK = {"threads": 1, "test": False, "validations": 1}
 

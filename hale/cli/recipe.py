@@ -86,13 +86,14 @@ def _automatic(
     """The settled settings, choices, and what was chosen why."""
     from hale.settings.build import build
     from hale.settings.checks import require_settings
-    from hale.training.job import automatic_choices, job_of, with_choices
+    from hale.training.job import job_of, with_choices
+    from hale.training.settle import automatic_choices
 
     job = job_of(overrides, Path())
     require_settings(job.cfg, job.choices)
     job = with_choices(job, automatic_choices(job, build(job.cfg, "dataset")))
     choices = {k: v for k, v in job.choices.items() if v}
-    return job.cfg, choices, {c.name: (c.value, f"automatic: {c.why}") for c in job.chosen or ()}
+    return job.cfg, choices, {c.name: (c.value, f"automatic: {c.why}") for c in job.chosen}
 
 
 def _settings(cfg: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from hale.graphs.kg import KnowledgeGraph
 from hale.runs.record import read_result, require_same_run
 from hale.runs.trained import TrainedModel, load
 from hale.settings.checks import require_settings
-from hale.training.job import Job, as_started, job_of, make_run, settled
+from hale.training.job import Job, job_of, make_run
+from hale.training.settle import as_started, settled
 
 
 def fit(

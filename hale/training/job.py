@@ -1,12 +1,11 @@
 """From settings to a run: what the settings leave open is chosen, then they become objects."""
 
 import copy
-import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,21 +14,18 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from hale.errors import HaleError
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
 from hale.losses.base import require_compatible
-from hale.runs.files import write_atomically
-from hale.settings import automatic, recipe
+from hale.settings import recipe
 from hale.settings.automatic import Choice
 from hale.settings.build import build, build_all
 from hale.settings.compose import compose
 from hale.training.module import LinkPrediction
+from hale.training.plan import (
+    EvaluationPlan,
+)
 from hale.training.train import Run
-
-RECIPE_FILE = "recipe.json"
-"""What was chosen for a run, and why; a folder that has one keeps to it."""
-OVERLAYS = ("strategy", "experiment", "debug")
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,8 @@ class Job:
         folder: where everything is written.
         name: of the run, in its record.
         sweep: the name of the sweep that it belongs to, if any.
-        chosen: what was left open and has been chosen; None before :func:`settled`.
+        chosen: by an automatic recipe, and why; empty for another recipe.
+        plan: of its evaluation; None before :func:`settled`.
     """
 
     cfg: DictConfig
@@ -52,7 +49,8 @@ class Job:
     folder: Path
     name: str
     sweep: str | None = None
-    chosen: Sequence[Choice] | None = field(default=None)
+    chosen: Sequence[Choice] = ()
+    plan: EvaluationPlan | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -69,7 +67,7 @@ class Job:
             "choices": shown,
             "overrides": list(self.overrides),
             "config": self.config,
-            "recipe": {"kind": kind, "chosen": [vars(choice) for choice in self.chosen or ()]},
+            "recipe": {"kind": kind, "chosen": [vars(choice) for choice in self.chosen]},
         }
 
 
@@ -84,53 +82,6 @@ def job_of(overrides: Sequence[str], folder: Path) -> Job:
     return Job(_without_hydra(cfg), choices, list(overrides), folder, folder.name)
 
 
-def as_started(job: Job) -> Job:
-    """The job with the choices that its folder keeps, if it was started before.
-
-    Raises:
-        HaleError: they are damaged.
-    """
-    kept = kept_choices(job.folder)
-    return job if kept is None else with_choices(job, kept)
-
-
-def settled(job: Job, graph: KnowledgeGraph) -> Job:
-    """The job with its open settings chosen and kept in its folder, as ``recipe.json``.
-
-    Where that was done before, nothing is chosen anew.
-    """
-    if job.chosen is not None:
-        return job
-    job = with_choices(job, automatic_choices(job, graph))
-    write_choices(job)
-    return job
-
-
-def automatic_choices(job: Job, graph: KnowledgeGraph) -> list[Choice]:
-    """What an automatic recipe chooses for a graph; nothing for another recipe."""
-    if recipe.kind(job.choices.get("recipe")) not in recipe.AUTOMATIC:
-        return []
-    known = automatic.facts(graph)
-    groups = automatic.combination(known, fixed_choices(job))
-    combined = with_choices(job, groups)
-    return [*groups, *_values(known, combined)]
-
-
-def _values(known: automatic.Facts, job: Job) -> list[Choice]:
-    return automatic.values(known, job.choices, job.cfg.model.dim, job.cfg.budget.steps)
-
-
-def fixed_choices(job: Job) -> dict[str, str]:
-    """The choices of the groups that an automatic recipe may choose, where they are made.
-
-    A strategy or an experiment makes them all.
-    """
-    typed = {override.split("=", 1)[0] for override in job.overrides}
-    overlaid = any(job.choices.get(overlay) for overlay in OVERLAYS[:2])
-    groups = recipe.GROUPS[1:]
-    return {group: job.choices[group] for group in groups if overlaid or group in typed}
-
-
 def with_choices(job: Job, chosen: Sequence[Choice]) -> Job:
     """The job with these choices, which rank below its strategy, experiment and overrides."""
     groups = [c for c in chosen if c.name in recipe.GROUPS]
@@ -139,37 +90,15 @@ def with_choices(job: Job, chosen: Sequence[Choice]) -> Job:
         composed = compose([*(f"{c.name}={c.value}" for c in groups), *job.overrides], values)
         choices = dict(composed.hydra.runtime.choices)
         return replace(job, cfg=_without_hydra(composed), choices=choices, chosen=chosen)
+    return replace(job, chosen=chosen)
+
+
+def with_plan(job: Job, plan: EvaluationPlan) -> Job:
+    """The job with the plan's numbers of validations and of queries among its settings."""
     cfg = copy.deepcopy(job.cfg)
-    for name, value in values.items():
-        OmegaConf.update(cfg, name, value)
-    return replace(job, cfg=cfg, chosen=chosen)
-
-
-def kept_choices(folder: Path) -> list[Choice] | None:
-    """The choices kept in a folder, if any.
-
-    Raises:
-        HaleError: the file is damaged.
-    """
-    path = folder / RECIPE_FILE
-    try:
-        return [Choice(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise HaleError(f"{path} is damaged ({error}): remove it and train anew") from error
-
-
-def write_choices(job: Job) -> None:
-    """Keep the choices of a job, and the settings that follow, in its folder."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with write_atomically(job.folder / RECIPE_FILE) as file:
-        json.dump([vars(choice) for choice in job.chosen or ()], file, indent=1)
-        file.write("\n")
-    composed = job.folder / ".hydra" / "config.yaml"
-    if composed.is_file():
-        with write_atomically(composed) as file:
-            file.write(OmegaConf.to_yaml(job.cfg))
+    cfg.validations = plan.validations
+    cfg.data.valid_queries, cfg.data.test_queries = plan.valid_queries, plan.test_queries
+    return replace(job, cfg=cfg, plan=plan)
 
 
 def make_run(
@@ -200,6 +129,7 @@ def make_run(
             for open_logger in build_all(cfg, "logger")
         ],
         callbacks=[*build_all(cfg, "callbacks"), *callbacks],
+        plan=job.plan,
     )
 
 

@@ -1,0 +1,137 @@
+"""What settings leave open is settled before training, and kept in the run's folder.
+
+An automatic recipe chooses settings from the graph and from the number of steps that the budget
+holds; the plan decides how much is evaluated. Both follow from a measurement, so they are kept: a
+run that is resumed or repeated in its folder has the same ones.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from hale.errors import HaleError
+from hale.graphs.kg import KnowledgeGraph
+from hale.runs.files import write_atomically
+from hale.settings import automatic, recipe
+from hale.settings.automatic import Choice
+from hale.settings.build import build
+from hale.training.job import Job, make_parts, with_choices, with_plan
+from hale.training.plan import (
+    EvaluationPlan,
+    evaluation_plan,
+    keep_plan,
+    kept_plan,
+    measure_pace,
+)
+
+RECIPE_FILE = "recipe.json"
+"""What was chosen for a run, and why; a folder that has one keeps to it."""
+OVERLAYS = ("strategy", "experiment", "debug")
+
+
+def as_started(job: Job) -> Job:
+    """The job with the choices and the plan that its folder keeps, if it was started before.
+
+    Raises:
+        HaleError: they are damaged.
+    """
+    chosen, plan = kept_choices(job.folder), kept_plan(job.folder)
+    if chosen is None or plan is None:
+        return job
+    return with_plan(with_choices(job, chosen), plan)
+
+
+def settled(job: Job, graph: KnowledgeGraph) -> Job:
+    """The job with its open settings chosen and its evaluation planned, both kept in its folder.
+
+    An automatic recipe chooses twice: from the graph, and again when it is known how many steps of
+    what was chosen the budget holds. Where that was done before, nothing is chosen anew.
+    """
+    if job.plan is not None:
+        return job
+    job = with_choices(job, automatic_choices(job, graph, job.cfg.budget.steps))
+    plan = planned(job, graph)
+    if job.chosen:
+        job = with_choices(job, automatic_choices(job, graph, plan.steps))
+    job = with_plan(job, plan)
+    write_choices(job)
+    keep_plan(job.folder, plan)
+    return job
+
+
+def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
+    """How many steps, validations and ranked queries the budget holds, by the measured pace."""
+    cfg = job.cfg
+    budget = build(cfg, "budget")
+    module, data = make_parts(cfg, graph)
+    on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    pace = measure_pace(module.to("cuda" if on_gpu else "cpu"), data)
+    return evaluation_plan(
+        pace,
+        budget_seconds=budget.seconds,
+        budget_steps=budget.steps,
+        steps_per_epoch=len(data.train_dataloader()),
+        validations=cfg.validations,
+        num_valid=2 * len(graph.valid),
+        num_test=2 * len(graph.test),
+        tests=2 if cfg.test else 0,
+        valid_queries=cfg.data.valid_queries,
+        test_queries=cfg.data.test_queries,
+    )
+
+
+def automatic_choices(job: Job, graph: KnowledgeGraph, steps: int | None = None) -> list[Choice]:
+    """What an automatic recipe chooses for a graph; nothing for another recipe.
+
+    Args:
+        job: with the user's choices.
+        graph: to train on.
+        steps: that the budget holds, if that is known.
+    """
+    if recipe.kind(job.choices.get("recipe")) not in recipe.AUTOMATIC:
+        return []
+    known = automatic.facts(graph)
+    groups = automatic.combination(known, fixed_choices(job))
+    combined = with_choices(job, groups)
+    values = automatic.values(known, combined.choices, combined.cfg.model.dim, steps)
+    return [*groups, *values]
+
+
+def fixed_choices(job: Job) -> dict[str, str]:
+    """The choices of the groups that an automatic recipe may choose, where they are made.
+
+    A strategy or an experiment makes them all.
+    """
+    typed = {override.split("=", 1)[0] for override in job.overrides}
+    overlaid = any(job.choices.get(overlay) for overlay in OVERLAYS[:2])
+    groups = recipe.GROUPS[1:]
+    return {group: job.choices[group] for group in groups if overlaid or group in typed}
+
+
+def kept_choices(folder: Path) -> list[Choice] | None:
+    """The choices kept in a folder, if any.
+
+    Raises:
+        HaleError: the file is damaged.
+    """
+    path = folder / RECIPE_FILE
+    try:
+        return [Choice(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise HaleError(f"{path} is damaged ({error}): remove it and train anew") from error
+
+
+def write_choices(job: Job) -> None:
+    """Keep the choices of a job, and the settings that follow, in its folder."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with write_atomically(job.folder / RECIPE_FILE) as file:
+        json.dump([vars(choice) for choice in job.chosen], file, indent=1)
+        file.write("\n")
+    composed = job.folder / ".hydra" / "config.yaml"
+    if composed.is_file():
+        with write_atomically(composed) as file:
+            file.write(OmegaConf.to_yaml(job.cfg))
