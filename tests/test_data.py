@@ -101,6 +101,53 @@ def test_ranking_queries_are_both_directions_in_order(graph, data):
             next(iter(loader)).negatives(1)
 
 
+def test_a_ranking_sample_is_the_same_in_every_run(graph, data):
+    everything = {split: epoch(loader()) for split, loader in (
+        ("valid", data.val_dataloader), ("test", data.test_dataloader)
+    )}  # fmt: skip
+
+    def ranked(seed: int, valid: int | None, test: int | None) -> tuple[Rows, Rows]:
+        data = QueryDataModule(graph, 48, seed, 7, valid_queries=valid, test_queries=test)
+        data.setup()
+        torch.manual_seed(seed)
+        assert set(epoch(data.train_dataloader())) == set(map(tuple, data.train_query_T3.tolist()))
+        assert epoch(data.val_dataloader()) == epoch(data.val_dataloader())
+        return epoch(data.val_dataloader()), epoch(data.test_dataloader())
+
+    few, many = ranked(0, 9, 25), ranked(1, 25, None)
+    assert ranked(2, 9, 25) == few
+    assert [len(few[0]), len(few[1]), len(many[0])] == [9, 25, 25]
+    assert set(few[0]) < set(many[0]) < set(everything["valid"])
+    assert [row for row in everything["valid"] if row in set(few[0])] == few[0]  # in order
+    assert few[0] != everything["valid"][:9]
+    assert {row[1] >= 3 for row in few[0]} == {False, True}  # both directions
+    assert set(few[1]) < set(everything["test"])
+    assert many[1] == everything["test"]
+    for valid, test in ((None, None), (40, 41)):
+        assert ranked(3, valid, test) == (everything["valid"], everything["test"])
+
+
+def test_a_sample_is_filtered_by_all_answers_and_shared_by_processes(graph, data):
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    shards = []
+    for rank in range(2):
+        part = QueryDataModule(graph, batch_size=48, seed=5, valid_queries=11)
+        part.trainer = SimpleNamespace(strategy=strategy, global_rank=rank, world_size=2)
+        part.setup("fit")
+        shards += [epoch(part.val_dataloader())]
+        batch = next(iter(part.val_dataloader()))
+        for ours, whole in zip(
+            batch.known(len(batch)).pairs(),
+            data.all_answers.lookup(batch.entity_B, batch.relation_B).pairs(),
+            strict=True,
+        ):
+            assert torch.equal(ours, whole)
+    assert [len(shard) for shard in shards] == [6, 5]
+    alone = QueryDataModule(graph, batch_size=48, seed=5, valid_queries=11)
+    alone.setup()
+    assert sorted(shards[0] + shards[1]) == sorted(epoch(alone.val_dataloader()))
+
+
 def test_data_module_has_the_sizes_of_queries(graph, data):
     assert (data.num_entities, data.num_relations) == (60, 6)
     assert data.graph is graph
@@ -120,6 +167,8 @@ def test_data_module_has_the_sizes_of_queries(graph, data):
             {"ranking_batch_size": -1},
             "ranking_batch_size must be a whole number of at least 1, got -1",
         ),
+        ({"valid_queries": 0}, "valid_queries must be a whole number of at least 1, got 0"),
+        ({"test_queries": 2.0}, "test_queries must be a whole number of at least 1, got 2.0"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
     ],
 )

@@ -15,6 +15,9 @@ from hale.errors import HaleError, require_whole
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.queries import QueryBatch, QueryIndex
 
+SAMPLE_SEED = 0
+"""Of samples of validation and test queries, in every run."""
+
 
 class TrainLoader:
     """Yields every training query once per epoch, in an order drawn from (seed, epoch).
@@ -102,6 +105,17 @@ class TrainLoader:
         return torch.Generator(device).manual_seed(int(mixed[0]))
 
 
+def sample(query_T3: Tensor, count: int | None) -> Tensor:
+    """``count`` rows drawn without replacement, in their order; all if None or if fewer.
+
+    The draw depends on the number of rows alone, and a smaller sample is part of a larger one.
+    """
+    if count is None or count >= len(query_T3):
+        return query_T3
+    order_T = torch.randperm(len(query_T3), generator=torch.Generator().manual_seed(SAMPLE_SEED))
+    return query_T3[order_T[:count].sort().values.to(query_T3.device)]
+
+
 class RankingLoader:
     """Yields queries in their order, with the index of the answers that filtered ranks exclude.
 
@@ -148,22 +162,36 @@ class QueryDataModule(pl.LightningDataModule):
         batch_size: training queries per step, over all processes; at least 1.
         seed: of the order of training queries and of sampled negatives; at least 0.
         ranking_batch_size: validation and test queries per batch and process; at least 1.
+        valid_queries: queries that each validation ranks, the same random ones in every validation
+            and run, whatever the seed; all if None or if there are no more; at least 1.
+        test_queries: the same of the test.
 
     Raises:
         ArgumentError: a size or the seed is not a whole number in its range.
     """
 
     def __init__(
-        self, graph: KnowledgeGraph, batch_size: int, seed: int, ranking_batch_size: int = 1024
+        self,
+        graph: KnowledgeGraph,
+        batch_size: int,
+        seed: int,
+        ranking_batch_size: int = 1024,
+        valid_queries: int | None = None,
+        test_queries: int | None = None,
     ) -> None:
         super().__init__()
-        require_whole("batch_size", batch_size, at_least=1)
-        require_whole("ranking_batch_size", ranking_batch_size, at_least=1)
+        sizes = {"batch_size": batch_size, "ranking_batch_size": ranking_batch_size}
+        samples = {"valid_queries": valid_queries, "test_queries": test_queries}
+        asked = {name: count for name, count in samples.items() if count is not None}
+        for name, size in (sizes | asked).items():
+            require_whole(name, size, at_least=1)
         require_whole("seed", seed, at_least=0)
         self.graph = graph
         self.batch_size = batch_size
         self.seed = seed
         self.ranking_batch_size = ranking_batch_size
+        self.valid_queries = valid_queries
+        self.test_queries = test_queries
         self._query_T3: dict[str, Tensor] = {}
 
     @property
@@ -200,12 +228,12 @@ class QueryDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> RankingLoader:
-        """Queries of the valid split."""
-        return self._ranking_loader("valid")
+        """Queries of the valid split, or the sample of them."""
+        return self._ranking_loader("valid", self.valid_queries)
 
     def test_dataloader(self) -> RankingLoader:
-        """Queries of the test split."""
-        return self._ranking_loader("test")
+        """Queries of the test split, or the sample of them."""
+        return self._ranking_loader("test", self.test_queries)
 
     def transfer_batch_to_device(
         self, batch: QueryBatch, device: torch.device, dataloader_idx: int
@@ -217,10 +245,9 @@ class QueryDataModule(pl.LightningDataModule):
         entity_T, relation_T, answer_T = query_T3.unbind(1)
         return QueryIndex(entity_T, relation_T, answer_T, self.num_entities, self.num_relations)
 
-    def _ranking_loader(self, split: str) -> RankingLoader:
-        return RankingLoader(
-            self._query_T3[split], self.all_answers, self.ranking_batch_size, *self._shard()
-        )
+    def _ranking_loader(self, split: str, count: int | None) -> RankingLoader:
+        query_T3 = sample(self._query_T3[split], count)
+        return RankingLoader(query_T3, self.all_answers, self.ranking_batch_size, *self._shard())
 
     def _shard(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
