@@ -73,7 +73,9 @@ def test_a_busy_machine_is_named(given, said):
 
 
 def test_a_long_run_that_learned_nothing_is_not_told_to_be_longer():
-    _, second = verdict_of(mrr=0.0256).split("\n")
+    first, second = verdict_of(mrr=0.0256).split("\n")
+    assert "no better than popularity" in first
+    assert verdict_of(untrained=0.394).endswith("\n" + second)
     assert second.startswith("The model learned little in 2,000 steps (100.0 epochs): look for")
     assert "budget" not in second
 

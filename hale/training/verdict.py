@@ -59,9 +59,8 @@ class Outcome:
 
 def verdict(outcome: Outcome) -> str:
     """One line on the model, and a second one on what to do where it learned little."""
-    good = outcome.mrr > outcome.popularity and outcome.steps >= enough_steps(
-        outcome.steps_per_epoch
-    )
+    long = outcome.steps >= enough_steps(outcome.steps_per_epoch)
+    good = long and outcome.mrr > max(outcome.popularity, outcome.untrained or 0.0)
     line = f"{outcome.split} MRR {_mrr(outcome.mrr)}{_sampled(outcome)}: {_against(outcome)}"
     if outcome.untrained is not None:
         line += f", untrained {_mrr(outcome.untrained)}"
