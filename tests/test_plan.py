@@ -82,6 +82,7 @@ def test_what_the_user_asks_for_is_done():
     found = plan(query=1.0, valid_queries="all", test_queries=3000)
     assert (found.validations, found.valid_queries, found.test_queries) == (10, None, 3000)
     assert plan(query=1.0, valid_queries=9_999_999).valid_queries is None
+    assert plan(query=1.0, test_queries=None).test_queries is None
     with pytest.raises(HaleError, match="valid_queries must be a number, all or auto, got some"):
         plan(valid_queries="some")
     with pytest.raises(HaleError, match="test_queries must be a whole number"):

@@ -37,8 +37,8 @@ def shown(monkeypatch, tmp_path, run_training):
 
         monkeypatch.setattr(train, "BudgetBar", bar)
         run_training(
-            tmp_path, WallClockBudget(steps=steps, clock=slow), callbacks=(slow,), val_check_interval=8,
-            log_every_n_steps=1,
+            tmp_path, WallClockBudget(steps=steps, clock=slow), callbacks=(slow,),
+            val_check_interval=8, log_every_n_steps=1,
         )  # fmt: skip
         return [line.strip() for line in re.split(r"[\r\n]+", file.getvalue()) if line.strip()]
 

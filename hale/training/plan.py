@@ -35,8 +35,8 @@ ENOUGH_QUERIES = 1000
 FEWEST_QUERIES = 100
 """Of any sample."""
 
-Queries = int | Literal["auto", "all"]
-"""How many queries of a split are ranked: a number, all, or as many as the budget allows."""
+Queries = int | Literal["auto", "all"] | None
+"""How many queries of a split are ranked: a number, all (or None), or what the budget allows."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _asked(name: str, asked: Queries, count: int) -> int | None:
     """The number of queries that the user asks for; None is for the plan to decide."""
     if asked == "auto":
         return None
-    if asked == "all":
+    if asked == "all" or asked is None:
         return count
     if isinstance(asked, str):
         raise HaleError(f"{name} must be a number, all or auto, got {asked}")
