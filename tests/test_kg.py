@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hale.errors import ArgumentError, DatasetError, HaleError
+from hale.graphs.delimited import MAX_LINE_BYTES
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.reading import read_triples
-from hale.graphs.triple_file import MAX_LINE_BYTES
 
 TRAIN = "b\tlikes\ta\nc\tknows\tb\n"
 VALID = "a\tknows\tb\n"
@@ -59,7 +59,7 @@ def test_bom_crlf_tsv_and_unicode_change_nothing(folder):
          "relation and tail must be separated by tabs, not by spaces"),
         ("valid", b"a b,knows,c\n", "must be separated by tabs, not by commas"),
         ("valid", b"a b;knows;c\n", "must be separated by tabs, not by semicolons"),
-        ("valid", b"a\tknows\tb\n\n", "valid.txt:2: empty line: remove it"),
+        ("valid", b"a\tknows\tb\n\na\tknows\tb\n", "valid.txt:2: empty line: remove it"),
         ("test", b"a\t\tb\n", "test.txt:1: empty field"),
         ("test", b"a\tknows\t \n", "test.txt:1: empty field"),
         ("train", b"", "train.txt has no triples"),
@@ -91,7 +91,7 @@ def test_a_line_may_be_as_long_as_the_bound(folder):
 
 
 def test_missing_and_ambiguous_files(folder):
-    with pytest.raises(DatasetError, match="nowhere is not a folder"):
+    with pytest.raises(DatasetError, match="nowhere does not exist: give a file or a folder"):
         KnowledgeGraph.read(folder / "nowhere")
     with pytest.raises(DatasetError, match=r"train\.txt is not a folder"):
         KnowledgeGraph.read(folder / "train.txt")

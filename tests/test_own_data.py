@@ -3,7 +3,6 @@
 import gzip
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -110,37 +109,6 @@ def test_a_compressed_bomb_does_not_fill_the_memory(tmp_path):
     assert int(kilobytes) < 30_000
 
 
-def test_n_triples_terms_are_taken_verbatim(tmp_path):
-    lines = [
-        "# a comment",
-        "",
-        "<http://x/a> <http://x/r> <http://x/b> .",
-        "  <http://x/b>\t<http://x/r>\t_:blank1 . # more",
-        r'_:blank1 <http://x/name> "tab\t \"quoted\" <b>"@en-GB .',
-        '<http://x/a> <http://x/age> "7"^^<http://x/int>.',
-        '<http://x/a> <http://x/age> "" .',
-    ]
-    (tmp_path / "graph.nt").write_text("\n".join(lines))
-    assert [(n, *names) for n, names in numbered_triples(tmp_path / "graph.nt")] == [
-        (3, b"http://x/a", b"http://x/r", b"http://x/b"),
-        (4, b"http://x/b", b"http://x/r", b"_:blank1"),
-        (5, b"_:blank1", b"http://x/name", rb'"tab\t \"quoted\" <b>"@en-GB'),
-        (6, b"http://x/a", b"http://x/age", b'"7"^^<http://x/int>'),
-        (7, b"http://x/a", b"http://x/age", b'""'),
-    ]
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["<a> <b> <c>", "a b c .", '"x" <b> <c> .', "<a> _:b <c> .", "<a> <b> <c> . <d>",
-     '<a> <b> "x .', "<a> <b c> <d> .", "<a>\t<b>\t<c>", '<a> <b> "' + '\\"' * 30_000 + " ."],
-)  # fmt: skip
-def test_a_malformed_n_triples_line_is_reported_with_its_number(tmp_path, line):
-    (tmp_path / "graph.nt").write_text(f"<a> <b> <c> .\n{line}\n")
-    with pytest.raises(DatasetError, match=r"graph.nt:2: not an N-Triples statement"):
-        KnowledgeGraph.read(tmp_path / "graph.nt")
-
-
 def test_one_file_is_split_by_its_seed(tmp_path):
     whole = family()
     rows = torch.cat(list(whole.splits.values())).tolist()
@@ -227,24 +195,9 @@ def test_one_of_three_splits_or_an_unknown_format(tmp_path):
         (tmp_path / name).write_text(TRAIN)
         with pytest.raises(DatasetError, match="is not a folder: give the folder with train"):
             KnowledgeGraph.read(tmp_path / name)
-    (tmp_path / "graph.csv").write_text(TRAIN)
-    with pytest.raises(
-        DatasetError, match=r"graph\.csv has an unknown format: .*separated by tabs"
-    ):
-        KnowledgeGraph.read(tmp_path / "graph.csv")
-
-
-def test_the_conversion_that_an_unknown_format_suggests_is_read(tmp_path, monkeypatch):
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    monkeypatch.chdir(tmp_path)
-    rows = [f"city {i},north of,city {i + 1}" for i in range(40)]
-    Path("cities.csv").write_text("\n".join(["head,relation,tail", *rows, *rows[::-1]]))
-    with pytest.raises(DatasetError) as error:
-        KnowledgeGraph.read("cities.csv")
-    advice = re.search(r"pandas\.read_csv\(\.\.\.\)(\.to_csv\(.*\))$", str(error.value))
-    eval("frame" + advice[1], {"frame": pandas.read_csv("cities.csv")})
-    graph = KnowledgeGraph.read("graph.tsv", held_out=0.01)
-    assert (graph.num_entities, graph.relations) == (41, ("north of",))
+    (tmp_path / "graph.xlsx").write_text(TRAIN)
+    with pytest.raises(DatasetError, match=r"graph\.xlsx has an unknown format: .*\.csv, .*RDF"):
+        KnowledgeGraph.read(tmp_path / "graph.xlsx")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

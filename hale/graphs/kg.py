@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,19 +12,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hale.errors import DatasetError
-from hale.graphs.reading import SPLITS, Unseen, read_and_split, read_splits
+from hale.errors import ArgumentError, DatasetError
+from hale.graphs.columns import Column, Columns
+from hale.graphs.frames import rows_or_frame
+from hale.graphs.paths import as_path, find_files
+from hale.graphs.rdf import Literals
+from hale.graphs.reading import (
+    SPLITS,
+    Unseen,
+    number_splits,
+    read_and_split,
+    read_splits,
+    split_and_number,
+)
+from hale.graphs.triple_file import STDIN, Form
 
 
 @dataclass(frozen=True, eq=False)
 class KnowledgeGraph:
     """Names, whose positions are the ids, and int64 triples (head, relation, tail) of shape (T, 3).
 
-    Two graphs are equal if their vocabularies and their triples are.
+    ``weight`` is the confidence of each triple of train, float32 of shape (T,), or None if all
+    count the same. Two graphs are equal if their vocabularies, triples and weights are.
 
     Raises:
-        DatasetError: a name occurs twice, or a split is empty, has another shape or dtype, or
-            contains an id without a name.
+        DatasetError: a name occurs twice, a split is empty, has another shape or dtype, or
+            contains an id without a name; or a weight is negative or not finite, or all are 0.
     """
 
     name: str
@@ -32,6 +46,7 @@ class KnowledgeGraph:
     train: Tensor
     valid: Tensor
     test: Tensor
+    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         for kind, names in (("entity", self.entities), ("relation", self.relations)):
@@ -48,6 +63,19 @@ class KnowledgeGraph:
                 raise DatasetError(f"{self.name}: {split} has no triples")
             if (triple_T3 < 0).any() or (triple_T3 >= bound_3).any():
                 raise DatasetError(f"{self.name}: {split} contains an id without a name")
+        if self.weight is not None:
+            self._require_weights(self.weight)
+
+    def _require_weights(self, weight_T: Tensor) -> None:
+        if weight_T.dtype != torch.float32 or weight_T.shape != self.train.shape[:1]:
+            raise DatasetError(
+                f"{self.name}: weight must be float32 of shape ({len(self.train)},), "
+                f"got {weight_T.dtype} of shape {tuple(weight_T.shape)}"
+            )
+        if not (weight_T.isfinite() & (weight_T >= 0)).all():
+            raise DatasetError(f"{self.name}: a weight is negative or not finite")
+        if not weight_T.any():
+            raise DatasetError(f"{self.name}: the weights of all triples of train are 0")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KnowledgeGraph) and self.fingerprint == other.fingerprint
@@ -82,11 +110,13 @@ class KnowledgeGraph:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over both vocabularies and all splits, in the order of their ids."""
+        """SHA-256 (hex) over both vocabularies, all splits and the weights, in order of the ids."""
         digest = hashlib.sha256(json.dumps((self.entities, self.relations)).encode())
         for triple_T3 in self.splits.values():
             digest.update(len(triple_T3).to_bytes(8, "little"))
             digest.update(np.ascontiguousarray(triple_T3.numpy(), dtype="<i8").tobytes())
+        if self.weight is not None:
+            digest.update(np.ascontiguousarray(self.weight.numpy(), dtype="<f4").tobytes())
         return digest.hexdigest()
 
     @classmethod
@@ -97,28 +127,89 @@ class KnowledgeGraph:
         held_out: float = 0.05,
         seed: int = 0,
         name: str | None = None,
+        columns: Sequence[Column] | None = None,
+        weight: Column | None = None,
+        format: str | None = None,
+        literals: Literals = "drop",
     ) -> Self:
-        """Read a folder with train, valid and test, or split a single file.
+        """Read a folder with train, valid and test, or split the triples of one or more files.
 
         Args:
-            path: the folder or the file, in a format of :mod:`hale.graphs.triple_file`.
-            unseen: what to do with a triple of valid or test whose entity or relation does not
-                occur in train: ``error``; ``keep`` it, as the benchmarks' protocol does (its
-                vectors stay untrained); or ``drop`` it and log the number of dropped triples. A
-                split drawn here has no unseen names.
-            held_out: for a single file, the share of its triples in valid, and in test.
-            seed: for a single file, the seed of the split.
+            path: such a folder; another, whose files are read in order of their names; a file; or
+                ``-`` for standard input. :mod:`hale.graphs.triple_file` has the formats.
+            unseen: what to do with a triple of valid or test whose entity or relation is not in
+                train: ``error``; ``keep`` it, as the benchmarks' protocol does (its vectors stay
+                untrained); or ``drop`` and count it. A split drawn here has no unseen names.
+            held_out: if the triples are split here, the share of them in valid, and in test.
+            seed: of that split.
             name: name of the graph; that of the folder or file if not given.
+            columns: names, or positions from 0, of the columns of head, relation and tail; if not
+                given, well-known names (:mod:`hale.graphs.columns`), or the order in TSV.
+            weight: name or position of the column of weights; those of train are kept.
+            format: a suffix of :mod:`hale.graphs.triple_file`, to be used in place of the file's.
+            literals: whether RDF triples whose object is a literal are dropped and counted, or
+                kept (``keep``), the literal as an entity.
 
         Raises:
             ArgumentError: an argument out of range.
-            DatasetError: a missing or empty file, a malformed line, or a file from which too few
-                triples can be held out.
+            DatasetError: a missing or empty file, malformed content, or too few triples to split.
         """
-        path = Path(path).expanduser()
-        if path.is_file():
-            return cls(name or path.name.split(".")[0], *read_and_split(path, held_out, seed))
-        return cls(name or path.resolve().name, *read_splits(path, unseen))
+        form = Form(_columns(columns, weight), format, literals)
+        path = as_path(path)
+        files = find_files(path, form)
+        if isinstance(files, dict):
+            return cls(name or path.resolve().name, *read_splits(files, unseen, form))
+        own = "stdin" if str(path) == STDIN else path.resolve().name.split(".")[0]
+        return cls(name or own, *read_and_split(files, held_out, seed, form))
+
+    @classmethod
+    def from_triples(
+        cls,
+        rows: object,
+        *,
+        columns: Sequence[Column] | None = None,
+        weight: Column | None = None,
+        valid: object = None,
+        test: object = None,
+        held_out: float = 0.05,
+        seed: int = 0,
+        unseen: Unseen = "error",
+        name: str = "graph",
+    ) -> Self:
+        """A graph of triples in memory.
+
+        Args:
+            rows: an iterable of (head, relation, tail), or a pandas, polars or Arrow frame. Names
+                are text; whole numbers stand for their decimal text.
+            columns: as of :meth:`read`, but rows without names have only positions.
+            weight: as of :meth:`read`.
+            valid: like ``rows``. If ``valid`` and ``test`` are given, ``rows`` is train.
+            test: like ``valid``.
+            held_out: as of :meth:`read`.
+            seed: as of :meth:`read`.
+            unseen: as of :meth:`read`.
+            name: name of the graph.
+
+        Raises:
+            ArgumentError: an argument out of range, or only one of ``valid`` and ``test``.
+            DatasetError: a name is missing or of another type, or too few triples; its place is
+                counted from 0, as ``rows[7]``.
+        """
+        chosen = _columns(columns, weight)
+        if (valid is None) != (test is None):
+            raise ArgumentError("valid and test must be given together, or neither")
+        if valid is None:
+            blocks = rows_or_frame(rows, "rows", chosen)
+            return cls(name, *split_and_number(blocks, "rows", held_out, seed))
+        given = {"rows": rows, "valid": valid, "test": test}
+        sources = {what: rows_or_frame(source, what, chosen) for what, source in given.items()}
+        return cls(name, *number_splits(sources, unseen))
+
+
+def _columns(columns: Sequence[Column] | None, weight: Column | None) -> Columns:
+    if isinstance(columns, str):
+        raise ArgumentError(f"columns must be three names or positions, got {columns!r}")
+    return Columns(None if columns is None else tuple(columns), weight)
 
 
 def reciprocal(triple_T3: Tensor, num_relations: int) -> Tensor:

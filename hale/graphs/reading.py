@@ -1,191 +1,199 @@
-"""Reading your own dataset: a folder with train, valid and test, or a single file to be split.
+"""Reading your own triples: a folder with train, valid and test, or triples that are split here.
 
 File formats are those of :mod:`hale.graphs.triple_file`. Ids are assigned in the order of first
 appearance in train, valid and test, so names that occur in train precede those that do not. A
-triple repeated within a split counts once; a triple that occurs in two splits is kept in both; a
-warning is logged in either case.
+triple repeated within a split counts once, with the largest of its weights; a triple that occurs in
+two splits is kept in both; a warning is logged in either case.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from hale.errors import ArgumentError, DatasetError
-from hale.graphs.names import UnknownNameError, resolve
-from hale.graphs.splitting import split as draw_split
-from hale.graphs.triple_file import FORMATS_READ, SUFFIXES, numbered_triples
+from hale.graphs.named_triples import (
+    KnownNames,
+    NamedTriples,
+    Vocabulary,
+    distinct,
+    keys,
+    to_ids,
+    to_weights,
+)
+from hale.graphs.names import shown
+from hale.graphs.splitting import draw
+from hale.graphs.triple_file import STDIN, Form, read_blocks
 
 SPLITS = ("train", "valid", "test")
 
 log = logging.getLogger(__name__)
 
 Unseen = Literal["error", "keep", "drop"]
-Triple = tuple[int, int, int]
 
 
 class Splits(NamedTuple):
-    """Names by id, and the triples of each split, int64 of shape (T, 3)."""
+    """Names by id, the triples of each split, int64 of shape (T, 3), and the weights of train."""
 
     entities: tuple[str, ...]
     relations: tuple[str, ...]
     train: Tensor
     valid: Tensor
     test: Tensor
+    weight: Tensor | None
 
 
-def read_splits(folder: Path, unseen: Unseen) -> Splits:
-    """Read the three splits in ``folder``; see :meth:`hale.graphs.kg.KnowledgeGraph.read`.
+class _Part(NamedTuple):
+    """Distinct triples of shape (T, 3), and their weights if the source has them."""
+
+    triple_T3: npt.NDArray[np.int64]
+    weight_T: npt.NDArray[np.float32] | None
+
+
+def read_splits(files: Mapping[str, Path], unseen: Unseen, form: Form) -> Splits:
+    """Read the three splits in files; see :meth:`hale.graphs.kg.KnowledgeGraph.read`.
 
     Raises:
         ArgumentError: ``unseen`` is not one of its values.
-        DatasetError: a missing or empty file, or a malformed line.
+        DatasetError: an empty file, or malformed content.
+    """
+    blocks = {str(files[split]): read_blocks(files[split], form) for split in SPLITS}
+    return number_splits(blocks, unseen)
+
+
+def number_splits(sources: Mapping[str, Iterable[NamedTriples]], unseen: Unseen) -> Splits:
+    """Names and ids of train, valid and test, each given by a name for messages and its triples.
+
+    Raises:
+        ArgumentError: ``unseen`` is not one of its values.
+        DatasetError: a source without triples, or malformed content.
     """
     if unseen not in ("error", "keep", "drop"):
         raise ArgumentError(f"unseen must be error, keep or drop, got {unseen!r}")
-    files = [_find(folder, split) for split in SPLITS]
-    entities, relations = _Vocabulary(), _Vocabulary()
-    train = _read_file(files[0], entities, relations)
-    trained = (len(entities), len(relations))
-    held_out = [_read_file(file, entities, relations, unseen, trained) for file in files[1:]]
+    vocabularies = Vocabulary(), Vocabulary()
+    (first, train_blocks), *others = sources.items()
+    train = _collect(train_blocks, first, vocabularies)
+    trained = (len(vocabularies[0]), len(vocabularies[1]))
+    parts = [train]
+    parts += [_collect(blocks, name, vocabularies, unseen, trained) for name, blocks in others]
     if unseen == "drop":
-        entities.truncate(trained[0])
-        relations.truncate(trained[1])
-    splits = [train, *held_out]
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        if shared := len(splits[i].keys() & splits[j].keys()):
-            log.warning("%d triples of %s are also in %s", shared, files[j], files[i].name)
-    return Splits(entities.names(), relations.names(), *(_tensor(split) for split in splits))
+        for vocabulary, length in zip(vocabularies, trained, strict=True):
+            vocabulary.truncate(length)
+    _warn_of_overlaps(tuple(sources), [part.triple_T3 for part in parts])
+    weight = None if train.weight_T is None else torch.from_numpy(train.weight_T)
+    entities, relations = map(tuple, vocabularies)
+    train_T3, valid_T3, test_T3 = (torch.from_numpy(part.triple_T3) for part in parts)
+    return Splits(entities, relations, train_T3, valid_T3, test_T3, weight)
 
 
-def read_and_split(path: Path, held_out: float, seed: int) -> Splits:
-    """Read a single file and split it (:func:`hale.graphs.splitting.split`).
+def split_and_number(
+    blocks: Iterable[NamedTriples], what: str, held_out: float, seed: int
+) -> Splits:
+    """Names and ids of triples, and a split of them (:mod:`hale.graphs.splitting`).
 
     Raises:
         ArgumentError: the share or the seed is out of range.
-        DatasetError: one file of three splits, another format, a malformed line, or too few
-            triples.
+        DatasetError: malformed content, or too few triples.
     """
-    if _stem(path) in SPLITS:
+    vocabularies = Vocabulary(), Vocabulary()
+    part = _collect(blocks, what, vocabularies)
+    drawn_T = draw(part.triple_T3, held_out, seed)
+    train_T3, valid_T3, test_T3 = (
+        torch.from_numpy(part.triple_T3[drawn_T == split]) for split in range(3)
+    )
+    weight = None if part.weight_T is None else torch.from_numpy(part.weight_T[drawn_T == 0])
+    entities, relations = map(tuple, vocabularies)
+    return Splits(entities, relations, train_T3, valid_T3, test_T3, weight)
+
+
+def read_and_split(files: Sequence[Path], held_out: float, seed: int, form: Form) -> Splits:
+    """Read files one after the other and split their triples.
+
+    Raises:
+        ArgumentError: the share or the seed is out of range.
+        DatasetError: one file of three splits, malformed content, or too few triples.
+    """
+    if files[0].name.split(".")[0] in SPLITS:
         raise DatasetError(
-            f"{path} is not a folder: give the folder with train, valid and test, or rename the "
-            "file to have it split"
+            f"{files[0]} is not a folder: give the folder with train, valid and test, or rename "
+            "the file to have it split"
         )
-    if not path.name.endswith(SUFFIXES):
-        raise DatasetError(f"{path} has an unknown format: {FORMATS_READ}")
-    entities, relations = _Vocabulary(), _Vocabulary()
-    triple_T3 = _tensor(_read_file(path, entities, relations))
-    return Splits(entities.names(), relations.names(), *draw_split(triple_T3, held_out, seed))
+    blocks = chain.from_iterable(read_blocks(file, form) for file in files)
+    what = "standard input" if str(files[0]) == STDIN else str(files[0])
+    if len(files) > 1:
+        what = str(files[0].parent)
+        log.info("%s: reading and splitting %s", what, ", ".join(file.name for file in files))
+    return split_and_number(blocks, what, held_out, seed)
 
 
-def read_triples(path: Path, entities: Iterable[str], relations: Iterable[str]) -> Tensor:
+def read_triples(path: Path, entities: Sequence[str], relations: Sequence[str]) -> Tensor:
     """Read a file whose names are all known; int64 of shape (T, 3), without repeated triples.
 
     Raises:
-        DatasetError: an unknown name or a malformed line.
+        DatasetError: an unknown name, or malformed content.
     """
-    entity_id, relation_id = ({name: i for i, name in enumerate(n)} for n in (entities, relations))
-    triples: dict[Triple, None] = {}
-    for number, names in numbered_triples(path):
-        head, relation, tail = (name.decode(errors="replace") for name in names)
-        try:
-            triple = (
-                resolve("entity", entity_id, head),
-                resolve("relation", relation_id, relation),
-                resolve("entity", entity_id, tail),
-            )
-        except UnknownNameError as error:
-            raise DatasetError(f"{path}:{number}: {error}") from None
-        triples[triple] = None
-    if not triples:
+    known = KnownNames("entity", entities), KnownNames("relation", relations)
+    chunks = [to_ids(block, *known) for block in read_blocks(path, Form())]
+    if not chunks:
         raise DatasetError(f"{path} has no triples")
-    return _tensor(triples)
+    return torch.from_numpy(distinct(np.concatenate(chunks, dtype=np.int64), None)[0])
 
 
-def _tensor(triples: Iterable[Triple]) -> Tensor:
-    return torch.from_numpy(np.array(list(triples), np.int64))
-
-
-class _Vocabulary(dict[bytes, int]):
-    """Ids of names, assigned on first use."""
-
-    def __missing__(self, name: bytes) -> int:
-        if not name.strip():
-            raise ValueError("empty field")
-        if b"\0" in name:
-            raise ValueError("NUL byte: not UTF-8 text, convert the file (it may be UTF-16)")
-        try:
-            name.decode()
-        except UnicodeDecodeError:
-            raise ValueError("not UTF-8: convert the file") from None
-        self[name] = len(self)
-        return self[name]
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(name.decode() for name in self)
-
-    def truncate(self, length: int) -> None:
-        while len(self) > length:
-            self.popitem()
-
-
-def _find(folder: Path, split: str) -> Path:
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder: give the folder with train.txt")
-    found = [file for suffix in SUFFIXES if (file := folder / (split + suffix)).is_file()]
-    if not found:
-        raise DatasetError(
-            f"{folder} has no {split}.txt or {split}.tsv (.nt, .gz and .zst are read too)"
-        )
-    if len(found) > 1:
-        raise DatasetError(f"{folder} has both {found[0].name} and {found[1].name}: remove one")
-    return found[0]
-
-
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
-
-
-def _read_file(
-    path: Path,
-    entities: _Vocabulary,
-    relations: _Vocabulary,
+def _collect(
+    blocks: Iterable[NamedTriples],
+    what: str,
+    vocabularies: tuple[Vocabulary, Vocabulary],
     unseen: Unseen = "keep",
     trained: tuple[int, int] = (0, 0),
-) -> dict[Triple, None]:
+) -> _Part:
     """Distinct triples in order; ``trained`` are the numbers of entities and relations in train."""
-    triples: dict[Triple, None] = {}
-    count = dropped = 0
-    for number, names in numbered_triples(path):
-        count += 1
-        try:
-            triple = (entities[names[0]], relations[names[1]], entities[names[2]])
-        except ValueError as error:
-            raise DatasetError(f"{path}:{number}: {error}") from None
-        if unseen != "keep" and (new := _first_new(triple, trained)) is not None:
-            if unseen == "error":
-                raise DatasetError(
-                    f"{path}:{number}: {('head', 'relation', 'tail')[new]} "
-                    f"{names[new].decode()!r} does not occur in train: "
-                    "fix it, or set dataset.unseen to keep or drop"
-                )
-            dropped += 1
-            continue
-        triples[triple] = None
+    bound_3 = np.array((trained[0], trained[1], trained[0]))
+    chunks, weights, dropped = [], [], 0
+    for block in blocks:
+        id_N3 = to_ids(block, *vocabularies)
+        weight_N = to_weights(block)
+        if unseen != "keep":
+            new_N3 = id_N3 >= bound_3
+            new_N = new_N3.any(1)
+            if unseen == "error" and new_N.any():
+                raise DatasetError(_unseen(block, new_N3))
+            id_N3 = id_N3[~new_N]
+            weight_N = weight_N[~new_N] if len(weight_N) else weight_N
+            dropped += int(new_N.sum())
+        chunks.append(id_N3)
+        weights.append(weight_N)
     if dropped:
-        log.warning("%s: dropped %d triples with names that do not occur in train", path, dropped)
-    if not triples:
-        raise DatasetError(f"{path} has no triples{' left' if dropped else ''}")
-    if repeated := count - dropped - len(triples):
-        log.warning("%s: %d repeated triples count once", path, repeated)
-    return triples
+        log.warning("%s: dropped %d triples with names that do not occur in train", what, dropped)
+    count = sum(map(len, chunks))
+    if count == 0:
+        raise DatasetError(f"{what} has no triples{' left' if dropped else ''}")
+    weight_T = np.concatenate(weights)
+    part = _Part(
+        *distinct(np.concatenate(chunks, dtype=np.int64), weight_T if len(weight_T) else None)
+    )
+    if repeated := count - len(part.triple_T3):
+        kept = "" if part.weight_T is None else ", each with its largest weight"
+        log.warning("%s: %d repeated triples count once%s", what, repeated, kept)
+    return part
 
 
-def _first_new(triple: Triple, trained: tuple[int, int]) -> int | None:
-    """Position of the triple's first id that does not occur in train, if any."""
-    bounds = (trained[0], trained[1], trained[0])
-    return next((at for at in range(3) if triple[at] >= bounds[at]), None)
+def _unseen(block: NamedTriples, new_N3: npt.NDArray[np.bool_]) -> str:
+    """The message about the first triple with a name that does not occur in train."""
+    row, at = divmod(int(new_N3.argmax()), 3)
+    return (
+        f"{block.place(row)}: {('head', 'relation', 'tail')[at]} '{shown(block.names(row)[at])}' "
+        "does not occur in train: fix it, or set dataset.unseen to keep or drop"
+    )
+
+
+def _warn_of_overlaps(names: Sequence[str], splits: Sequence[npt.NDArray[np.int64]]) -> None:
+    key_3 = keys(splits)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        if shared := int(np.isin(key_3[j], key_3[i]).sum()):
+            log.warning("%d triples of %s are also in %s", shared, names[j], names[i])

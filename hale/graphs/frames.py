@@ -1,0 +1,199 @@
+"""Triples of tables in memory and of Parquet and Arrow files, and of rows of Python objects.
+
+Names are text. Whole numbers are taken as their decimal text, so that a column of ids gives the
+same graph as the TSV of it; everything else is refused.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import IO, Any
+
+from hale.errors import DatasetError
+from hale.graphs.columns import Columns, Layout
+from hale.graphs.named_triples import NamedTriples
+
+BLOCK_ROWS = 1 << 16
+"""Rows in a block."""
+
+
+def rows_or_frame(rows: object, what: str, columns: Columns) -> Iterator[NamedTriples]:
+    """Triples of a pandas, polars or Arrow frame, or of an iterable of rows.
+
+    Args:
+        rows: what was given.
+        what: the name of the argument, for messages; places are ``what[7]``, counted from 0.
+        columns: which of a frame are taken; of rows, by position.
+
+    Raises:
+        DatasetError: a name that is neither text nor a whole number, or not a row of three.
+    """
+    import narwhals as nw
+
+    frame = nw.from_native(rows, pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    if isinstance(frame, nw.DataFrame):
+        return _frame_blocks([frame], what, columns, lambda at: f"{what}[{at}]")
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise DatasetError(
+            f"{what} must be rows (head, relation, tail) or a pandas, polars or Arrow frame, got "
+            f"{type(rows).__name__}"
+        )
+    return _row_blocks(iter(rows), what, columns)
+
+
+def parquet_blocks(file: IO[bytes], where: str, columns: Columns) -> Iterator[NamedTriples]:
+    """Triples of a Parquet file.
+
+    Raises:
+        DatasetError: not such a file, or as :func:`rows_or_frame`.
+    """
+    pyarrow = _pyarrow(where)
+    parquet = importlib.import_module("pyarrow.parquet")
+    content = file.read()
+
+    def tables() -> Iterator[Any]:
+        opened = parquet.ParquetFile(pyarrow.BufferReader(content))
+        for batch in opened.iter_batches(BLOCK_ROWS):
+            yield pyarrow.Table.from_batches([batch])
+
+    return _arrow_blocks(tables(), where, columns, pyarrow.ArrowException, "Parquet")
+
+
+def arrow_blocks(file: IO[bytes], where: str, columns: Columns) -> Iterator[NamedTriples]:
+    """Triples of an Arrow IPC file (Feather) or stream.
+
+    Raises:
+        DatasetError: not such a file, or as :func:`rows_or_frame`.
+    """
+    pyarrow = _pyarrow(where)
+    ipc = importlib.import_module("pyarrow.ipc")
+    content = file.read()
+
+    def tables() -> Iterator[Any]:
+        source = pyarrow.BufferReader(content)
+        if content.startswith(b"ARROW1"):
+            opened = ipc.open_file(source)
+            batches = map(opened.get_batch, range(opened.num_record_batches))
+        else:
+            batches = ipc.open_stream(source)
+        for batch in batches:
+            yield pyarrow.Table.from_batches([batch])
+
+    return _arrow_blocks(tables(), where, columns, pyarrow.ArrowException, "Arrow")
+
+
+def _pyarrow(where: str) -> Any:
+    try:
+        return importlib.import_module("pyarrow")
+    except ImportError:
+        raise DatasetError(f"{where} needs pyarrow: pip install pyarrow") from None
+
+
+def _arrow_blocks(
+    tables: Iterator[Any], where: str, columns: Columns, refusal: type[Exception], name: str
+) -> Iterator[NamedTriples]:
+    import narwhals as nw
+
+    frames = (nw.from_native(table, eager_only=True) for table in tables)
+    try:
+        yield from _frame_blocks(frames, where, columns, lambda at: f"{where}: row {at} (from 0)")
+    except (refusal, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DatasetError(f"{where} is damaged or not a {name} file ({reason})") from None
+
+
+def _frame_blocks(
+    frames: Iterable[Any], where: str, columns: Columns, place: Callable[[int], str]
+) -> Iterator[NamedTriples]:
+    layout: Layout | None = None
+    first = 0
+    for whole in frames:
+        layout = layout or columns.of_names(whole.columns, where)
+        for start in range(0, len(whole), BLOCK_ROWS):
+            frame = whole[start : start + BLOCK_ROWS]
+            here = partial(_moved, place, first)
+            head, relation, tail = (_names(frame[:, at], where, here) for at in layout.triple)
+            weight = None if layout.weight is None else frame[:, layout.weight].to_list()
+            yield NamedTriples(head, relation, tail, weight, here)
+            first += len(frame)
+
+
+def _moved(place: Callable[[int], str], first: int, at: int) -> str:
+    return place(first + at)
+
+
+def _names(series: Any, where: str, place: Callable[[int], str]) -> list[str]:
+    """A column as names."""
+    import narwhals as nw
+
+    kind = series.dtype
+    if isinstance(kind, nw.Categorical | nw.Enum):
+        series = series.cast(nw.String)
+    elif not (kind == nw.String or kind == nw.Object or kind.is_integer()):
+        raise DatasetError(
+            f"{where}: column '{series.name}' is {kind}: names must be text or whole numbers, "
+            "convert it"
+        )
+    values = series.to_list()
+    if kind != nw.Object and series.null_count() == 0:
+        return values if not kind.is_integer() else list(map(str, values))
+    return [_name(value, f"column '{series.name}'", place, at) for at, value in enumerate(values)]
+
+
+def _name(value: object, what: str, place: Callable[[int], str], at: int) -> str:
+    if type(value) is str:
+        return value
+    if isinstance(value, str):  # numpy's
+        return str(value)
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        return str(int(value))
+    missing = value is None or value != value or type(value).__name__ == "NAType"
+    kind = f"a {type(value).__name__}"
+    raise DatasetError(
+        f"{place(at)}: {what} is {'missing' if missing else kind}: names must be text or whole "
+        "numbers"
+    )
+
+
+def _row_blocks(rows: Iterator[Any], what: str, columns: Columns) -> Iterator[NamedTriples]:
+    if columns.named:
+        raise DatasetError(f"{what} are rows without column names: give columns by position")
+    layout: Layout | None = None
+    first = 0
+    while block := list(islice(rows, BLOCK_ROWS)):
+
+        def place(at: int, first: int = first) -> str:
+            return f"{what}[{at + first}]"
+
+        for at, row in enumerate(block):
+            _require_row(row, place(at), layout, columns)
+            layout = layout or _row_layout(len(row), place(at), columns)
+        assert layout is not None
+        head, relation, tail = (
+            [_name(row[i], part, place, at) for at, row in enumerate(block)]
+            for part, i in zip(("head", "relation", "tail"), layout.triple, strict=True)
+        )
+        weight = None if layout.weight is None else [row[layout.weight] for row in block]
+        yield NamedTriples(head, relation, tail, weight, place)
+        first += len(block)
+
+
+def _row_layout(width: int, place: str, columns: Columns) -> Layout:
+    layout = columns.of_first_row([""] * width, place, headed=False)
+    if layout.width != width:
+        raise DatasetError(f"{place} has {width} members: {_WANTED}")
+    return layout
+
+
+_WANTED = "a row is (head, relation, tail); of longer ones choose by columns and weight"
+
+
+def _require_row(row: object, place: str, layout: Layout | None, columns: Columns) -> None:
+    plain = isinstance(row, Sequence) or type(row).__name__ == "ndarray"
+    if not plain or isinstance(row, str | bytes):
+        raise DatasetError(f"{place} is a {type(row).__name__}: {_WANTED}")
+    if layout is not None and len(row) != layout.width:  # type: ignore[arg-type]
+        raise DatasetError(f"{place} has {len(row)} members, not {layout.width}: {_WANTED}")  # type: ignore[arg-type]
