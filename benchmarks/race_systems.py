@@ -129,8 +129,8 @@ def run_hale(system: Hale, dataset: str, seconds: float, threads: int) -> tuple[
         folder = Path(name) / "run"
         overrides = [
             *system.overrides, f"dataset={dataset}", f"budget.seconds={system.share * seconds}",
-            f"validations={VALIDATIONS}", f"threads={threads}", "test=false", "logger=none",
-            f"hydra.run.dir={folder}",
+            "budget.steps=null", f"validations={VALIDATIONS}", "data.valid_queries=all",
+            f"threads={threads}", "test=false", "logger=none", f"hydra.run.dir={folder}",
         ]  # fmt: skip
         forced = {"HALE_KERNEL": system.kernel} if system.kernel else {}
         subprocess.run(
