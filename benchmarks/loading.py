@@ -4,12 +4,19 @@ Reading: the three splits of FB15k-237 (a random graph of its size, written to f
 ``HALE_DATA_DIR`` is not set) by ``KnowledgeGraph.read`` and by PyKEEN's ``TriplesFactory``.
 Batches: one epoch of shuffled queries (both directions of each triple), with one uniform negative
 each, which PyKEEN always draws; for PyKEEN as many triples, its inverse triples included.
+A large file: ``--triples 10000000`` instead reads one TSV of so many random triples of a tenth as
+many entities, in a process of its own, and reports its CPU seconds and peak memory.
 """
 
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.measure import (
     Row,
@@ -77,9 +84,48 @@ def hale_ways(graph: KnowledgeGraph, folder: Path) -> dict[str, Callable[[], obj
     }
 
 
+MEASURED = """
+import json, resource, sys, time
+import torch
+torch.set_num_threads(1)
+from hale.graphs.kg import KnowledgeGraph
+start = time.process_time()
+graph = KnowledgeGraph.read(sys.argv[1])
+print(json.dumps({
+    "triples": sum(map(len, graph.splits.values())),
+    "entities": graph.num_entities,
+    "cpu s": time.process_time() - start,
+    "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+}))
+"""
+
+
+def large_file(num_triples: int) -> Row:
+    """CPU seconds and peak memory of reading a TSV of so many triples."""
+    draw = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "graph.tsv"
+        with path.open("w", encoding="utf-8") as file:
+            for start in range(0, num_triples, 1 << 20):
+                size = min(1 << 20, num_triples - start)
+                bounds = (num_triples // 10, 50, num_triples // 10)
+                triples = zip(*(draw.integers(0, bound, size).tolist() for bound in bounds),
+                              strict=True)  # fmt: skip
+                file.writelines(f"entity{h}\trelation{r}\tentity{t}\n" for h, r, t in triples)
+        command = [sys.executable, "-c", MEASURED, str(path)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    row: Row = json.loads(done.stdout)
+    return row
+
+
 def main() -> None:
-    """Time both."""
-    given = parse(parser(__doc__))
+    """Time both, or a large file."""
+    options = parser(__doc__)
+    options.add_argument("--triples", type=int, help="read one TSV of so many triples instead")
+    given = parse(options)
+    if given.triples:
+        report(given, large_file=[large_file(given.triples)])
+        return
     if given.quick:
         graph, repetitions = random_graph("random", 500, 5, (5000, 50, 50)), 2
     else:

@@ -160,9 +160,9 @@ def _whole_lines(file: IO[bytes], where: str) -> Iterator[bytes]:
     number, rest = 1, b""
     while True:
         read = file.read(BLOCK_BYTES)
-        if number == 1 and not rest:
-            read = read.removeprefix(b"\xef\xbb\xbf")
         block = rest + read
+        if number == 1:
+            block = block.removeprefix(b"\xef\xbb\xbf")
         if not read and block.strip():
             block = block.removesuffix(b"\n").removesuffix(b"\r") + b"\n"
         if b"\r\n" in block:

@@ -150,7 +150,7 @@ def _name(value: object, what: str, place: Callable[[int], str], at: int) -> str
         return str(value)
     if hasattr(value, "__index__") and not isinstance(value, bool):
         return str(int(value))
-    missing = value is None or value != value or type(value).__name__ == "NAType"
+    missing = type(value).__name__ in ("NoneType", "NAType", "NaTType") or value != value
     kind = f"a {type(value).__name__}"
     raise DatasetError(
         f"{place(at)}: {what} is {'missing' if missing else kind}: names must be text or whole "

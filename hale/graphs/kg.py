@@ -147,8 +147,7 @@ class KnowledgeGraph:
                 given, well-known names (:mod:`hale.graphs.columns`), or the order in TSV.
             weight: name or position of the column of weights; those of train are kept.
             format: a suffix of :mod:`hale.graphs.triple_file`, to be used in place of the file's.
-            literals: whether RDF triples whose object is a literal are dropped and counted, or
-                kept (``keep``), the literal as an entity.
+            literals: of RDF, ``drop`` (and count) triples whose object is one, or ``keep`` them.
 
         Raises:
             ArgumentError: an argument out of range.
@@ -192,8 +191,7 @@ class KnowledgeGraph:
 
         Raises:
             ArgumentError: an argument out of range, or only one of ``valid`` and ``test``.
-            DatasetError: a name is missing or of another type, or too few triples; its place is
-                counted from 0, as ``rows[7]``.
+            DatasetError: too few triples, or not a name, at ``rows[7]`` (counted from 0).
         """
         chosen = _columns(columns, weight)
         if (valid is None) != (test is None):

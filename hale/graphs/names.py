@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from heapq import nsmallest
+from unicodedata import normalize
 
 from hale.errors import HaleError
 
@@ -46,11 +47,28 @@ def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
 def _suggestion(id_of: Mapping[str, int], name: str) -> str:
     if len(name) > LONGEST_COMPARED:
         return ""
+    if same := _same_characters(id_of, name):
+        return (
+            f": did you mean '{shown(same)}'? It has the same characters in another Unicode "
+            f"normalisation ({_form(same)} in the graph, {_form(name)} given)"
+        )
     short = (other for other in id_of if len(other) <= LONGEST_COMPARED)
     near = nsmallest(COMPARED, short, key=lambda other: abs(len(other) - len(name)))
     close = get_close_matches(name, near, n=3)
     quoted = ", ".join(f"'{shown(other)}'" for other in close)
     return f": did you mean {quoted}?" if close else ""
+
+
+def _same_characters(id_of: Mapping[str, int], name: str) -> str | None:
+    """A name that differs from another in Unicode normalisation alone."""
+    composed = normalize("NFC", name)
+    if composed.isascii():
+        return None
+    return next((other for other in id_of if normalize("NFC", other) == composed), None)
+
+
+def _form(name: str) -> str:
+    return next((form for form in ("NFC", "NFD") if normalize(form, name) == name), "mixed")
 
 
 def shown(name: str, longest: int = LONGEST_SHOWN) -> str:
