@@ -1,5 +1,6 @@
 """QueryDataModule: what the loaders yield, and exact resumption under Lightning."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -245,6 +246,62 @@ def test_module_takes_the_trainers_shard(graph, data):
         ]
     for batch, even, odd in zip(whole, *shards, strict=True):
         assert (batch[::2], batch[1::2]) == (even, odd)
+
+
+def weighted(graph) -> dict[tuple[int, int, int], float]:
+    """The weight that each training query is expected to have: it differs for every triple."""
+    weight_T = graph.weight.double() / graph.weight.double().mean()
+    query_T3 = reciprocal(graph.train, graph.num_relations)
+    return dict(zip(map(tuple, query_T3.tolist()), weight_T.repeat(2).tolist(), strict=True))
+
+
+def test_weights_stay_with_their_rows(graph):
+    graph = dataclasses.replace(graph, weight=torch.arange(len(graph.train)).float())
+    expected = weighted(graph)
+    data = QueryDataModule(graph, batch_size=48, seed=5)
+    data.setup()
+    loader, seen = data.train_dataloader(), 0
+    for batch in [*loader, *loader]:  # two epochs in different orders
+        assert batch.weight_B.tolist() == pytest.approx([expected[row] for row in rows(batch)])
+        seen += len(batch)
+    assert seen == 2 * len(expected)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    for rank in range(2):
+        data.trainer = SimpleNamespace(strategy=strategy, global_rank=rank, world_size=2)
+        for batch in data.train_dataloader():
+            assert batch.weight_B.tolist() == pytest.approx([expected[row] for row in rows(batch)])
+    assert all(batch.weight_B is None for batch in data.val_dataloader())
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 17))
+def test_a_resumed_run_has_the_weights_of_its_rows(graph, stop):
+    graph = dataclasses.replace(graph, weight=1 + torch.arange(len(graph.train)).float())
+    data = QueryDataModule(graph, batch_size=48, seed=5)
+    data.setup()
+
+    def stream(loader: TrainLoader):
+        for _ in range(4):
+            yield from loader
+
+    whole = [(rows(batch), batch.weight_B.tolist()) for batch in stream(data.train_dataloader())]
+    interrupted, resumed = data.train_dataloader(), data.train_dataloader()
+    batches = stream(interrupted)
+    for _ in range(stop):
+        next(batches)
+    resumed.load_state_dict(interrupted.state_dict())
+    rest = [(rows(batch), batch.weight_B.tolist()) for batch in stream(resumed)]
+    assert rest[: 24 - stop] == whole[stop:]
+
+
+def test_weights_change_neither_the_order_nor_the_negatives(graph, data):
+    graph = dataclasses.replace(graph, weight=1 + torch.arange(len(graph.train)).float())
+    other = QueryDataModule(graph, batch_size=48, seed=5)
+    other.setup()
+    for ours, plain in zip(other.train_dataloader(), data.train_dataloader(), strict=True):
+        assert plain.weight_B is None
+        assert rows(ours) == rows(plain)
+        assert torch.equal(ours.negatives(3), plain.negatives(3))
 
 
 def test_state_of_other_data_is_refused(graph, data):

@@ -6,10 +6,13 @@ import re
 import pytest
 import scalar
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from hale.graphs.queries import QueryBatch, QueryIndex
+from hale.graphs.kg import reciprocal
+from hale.graphs.queries import QueryBatch, QueryIndex, scaled_weights
 from hale.losses.base import Loss
 from hale.losses.non_neg import NonNeg
 from hale.losses.query_sampling import QuerySampling
@@ -45,13 +48,13 @@ class FixedBatch(QueryBatch):
         return torch.tensor(SAMPLED)
 
 
-def fixed_batch() -> FixedBatch:
+def fixed_batch(weights: list[float] | None = None) -> FixedBatch:
     """Two queries of three entities; entity 2 answers the first query, too."""
     entity_T, relation_T, answer_T = torch.tensor([[0, 0, 0], [1, 0, 1], [0, 0, 2]]).T
     answers = QueryIndex(entity_T, relation_T, answer_T, 3, 2)
     return FixedBatch(
         torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor(TARGETS), answers,
-        torch.Generator(),
+        torch.Generator(), None if weights is None else torch.tensor(weights),
     )  # fmt: skip
 
 
@@ -64,11 +67,7 @@ def matrix(score_BE: Tensor) -> ScoreMatrix:
     )  # fmt: skip
 
 
-def softplus_mean(values: list[float]) -> float:
-    return sum(scalar.softplus(value) for value in values) / len(values)
-
-
-def by_hand(loss: Loss) -> dict[str, float]:
+def by_hand(loss: Loss, weights: list[float]) -> dict[str, float]:
     positive = [row[t] for row, t in zip(SCORES, TARGETS, strict=True)]
     negative = [[row[k] for k in ks] for row, ks in zip(SCORES, SAMPLED, strict=True)]
     known = [{0, 2}, {1}]
@@ -77,57 +76,105 @@ def by_hand(loss: Loss) -> dict[str, float]:
     else:
         kept = SAMPLED
     negative = [[row[k] for k in ks] for row, ks in zip(SCORES, kept, strict=True)]
+
+    def mean(values: list[float]) -> float:
+        return sum(w * v for w, v in zip(weights, values, strict=False)) / len(values)
+
     match loss:
         case QuerySampling():
             rows = SCORES[: math.ceil(loss.alpha * 2)]
             if loss.mask_known:
                 rows = [[s for e, s in enumerate(row) if e not in known[b]]
                         for b, row in enumerate(rows)]  # fmt: skip
-            alignment = sum(s**2 if loss.square else -s for s in positive) / 2
-            uniformity = sum(map(scalar.logsumexp, rows)) / len(rows)
+            alignment = mean([s**2 if loss.square else -s for s in positive])
+            uniformity = mean(list(map(scalar.logsumexp, rows)))
             total = alignment + loss.weight * uniformity
             return {"loss": total, "alignment": alignment, "uniformity": uniformity}
         case SamNeg():
-            one = softplus_mean([-loss.margin - s for s in positive])
-            two = sum(scalar.softplus(loss.margin + s) for row in negative for s in row) / 8
+            one = mean([scalar.softplus(-loss.margin - s) for s in positive])
+            two = mean([sum(scalar.softplus(loss.margin + s) for s in row) / 4 for row in negative])
             return {"loss": one + two, "positive": one, "negative": two}
         case AdvNeg():
-            one = softplus_mean([-loss.margin - s for s in positive])
-            two = 0.0
+            one = mean([scalar.softplus(-loss.margin - s) for s in positive])
+            sums = []
             for row in negative:
-                weight = [math.exp(loss.adversarial_temperature * s) for s in row]
-                two += sum(
-                    w / sum(weight) * scalar.softplus(loss.margin + s)
-                    for w, s in zip(weight, row, strict=True)
-                ) / 2  # fmt: skip
-            return {"loss": one + two, "positive": one, "negative": two}
+                share = [math.exp(loss.adversarial_temperature * s) for s in row]
+                sums.append(sum(
+                    w / sum(share) * scalar.softplus(loss.margin + s)
+                    for w, s in zip(share, row, strict=True)
+                ))  # fmt: skip
+            return {"loss": one + mean(sums), "positive": one, "negative": mean(sums)}
         case NonNeg():
-            alignment = sum(s**2 for s in positive) / 2
+            alignment = mean([s**2 for s in positive])
             distance_sq = (2 / 3) ** 2 + 2 * (1 / 3) ** 2  # of a unit vector from the mean of three
             regularization = (distance_sq - loss.radius**2) ** 2
             total = alignment + loss.weight * regularization
             return {"loss": total, "alignment": alignment, "regularization": regularization}
         case Contrastive():
             t = loss.temperature
-            total = sum(
+            return {"loss": mean([
                 scalar.logsumexp([p / t, *(s / t for s in row)]) - p / t
                 for p, row in zip(positive, negative, strict=True)
-            )
-            return {"loss": total / 2}
+            ])}  # fmt: skip
     raise AssertionError(loss)
 
 
 @every
-def test_values_by_hand(loss: Loss) -> None:
-    parts = loss(matrix(torch.tensor(SCORES, dtype=torch.float64)), fixed_batch())
+@pytest.mark.parametrize("weights", [None, [1.0, 1.0], [0.25, 1.75], [0.0, 2.0]])
+def test_values_by_hand(loss: Loss, weights: list[float] | None) -> None:
+    score_BE = torch.tensor(SCORES, dtype=torch.float64)
+    parts = loss(matrix(score_BE), fixed_batch(weights))
     assert {name: value.item() for name, value in parts.items()} == pytest.approx(
-        by_hand(loss), rel=1e-9
+        by_hand(loss, weights or [1.0, 1.0]), rel=1e-9
     )
+    assert all(value.shape == () for value in parts.values())
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=4).filter(any), st.integers(0, 10**6))
+@pytest.mark.parametrize("loss", [
+    QuerySampling(alpha=1.0, weight=2.0, mask_known=True), ALL_NEG, NonNeg(),
+    SamNeg(num_negatives=3), AdvNeg(num_negatives=3), Contrastive(num_negatives=3),
+], ids=lambda loss: type(loss).__name__)  # fmt: skip
+def test_a_weight_counts_the_queries_of_a_triple_so_often(loss, counts, seed) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    triple_T3 = torch.tensor([[0, 0, 1], [1, 0, 2], [2, 1, 0], [3, 1, 4]])
+    query_B3 = reciprocal(triple_T3, 2)
+    answers = QueryIndex(*query_B3.unbind(1), 5, 4)
+    negative_BK = torch.randint(5, (len(query_B3), 3), generator=draw)
+    query_BD = torch.randn(len(query_B3), 4, generator=draw, dtype=torch.float64)
+    entity_ED = torch.randn(5, 4, generator=draw, dtype=torch.float64)
+
+    class Drawn(QueryBatch):
+        """Negatives that belong to their queries, however often these are there."""
+
+        def negatives(self, count: int) -> Tensor:
+            return negative_BK[row_X]
+
+    def gradients(weight_T: Tensor | None) -> list[Tensor]:
+        inputs = [query_BD.clone().requires_grad_(), entity_ED.clone().requires_grad_()]
+        scores = ScoreMatrix(
+            inputs[0][row_X], inputs[0].new_ones(len(row_X)), Table(inputs[1]),
+            SquaredEuclidean(), Hanon(),
+        )  # fmt: skip
+        weight_B = scaled_weights(weight_T, torch.device("cpu"))
+        batch = Drawn(*query_B3[row_X].unbind(1), answers, draw, weight_B)
+        total = loss(scores, batch)["loss"]
+        return [total.detach(), *torch.autograd.grad(total, inputs)]
+
+    row_X = torch.arange(len(query_B3))
+    weighted = gradients(torch.tensor(counts, dtype=torch.float32))
+    row_X = row_X.repeat_interleave(torch.tensor(counts * 2))
+    repeated = gradients(None)
+    for ours, wanted in zip(weighted, repeated, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-6, atol=1e-8)  # the weights are float32
+    assert not weighted[1][torch.tensor(counts * 2) == 0].any()
 
 
 @every
-def test_gradcheck(loss: Loss) -> None:
-    batch = fixed_batch()
+@pytest.mark.parametrize("weights", [None, [0.25, 1.75]])
+def test_gradcheck(loss: Loss, weights: list[float] | None) -> None:
+    batch = fixed_batch(weights)
     generator = torch.Generator().manual_seed(0)
     query_BD = torch.randn(2, 4, generator=generator, dtype=torch.float64).requires_grad_()
     entity_ED = torch.randn(3, 4, generator=generator, dtype=torch.float64).requires_grad_()
@@ -137,10 +184,9 @@ def test_gradcheck(loss: Loss) -> None:
         negative_BK = scores.at(torch.tensor(SAMPLED))
         known_BK = batch.is_answer(torch.tensor(SAMPLED))
         weight_BK = (0.7 * negative_BK.detach()).masked_fill(known_BK, -math.inf).softmax(1)
-        expected = (
-            F.softplus(-2.0 - scores.at(batch.target_B[:, None])).mean()
-            + (weight_BK * F.softplus(2.0 + negative_BK)).sum(1).mean()
-        )
+        positive_B = F.softplus(-2.0 - scores.at(batch.target_B[:, None]).squeeze(1))
+        expected_B = positive_B + (weight_BK * F.softplus(2.0 + negative_BK)).sum(1)
+        expected = (torch.tensor(weights or [1.0, 1.0]) * expected_B).mean()
         inputs = (query_BD, scale_B, entity_ED)
         pairs = zip(
             torch.autograd.grad(loss(scores, batch)["loss"], inputs, retain_graph=True),

@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.graphs.queries import Known, QueryBatch, QueryIndex
+from hale.graphs.queries import (
+    Known,
+    QueryBatch,
+    QueryIndex,
+    sample_queries,
+    scaled_weights,
+)
 
 ENTITIES, RELATIONS = 6, 4
 triples = st.lists(
@@ -89,3 +95,48 @@ def test_negatives_are_uniform_and_belong_to_the_generator():
     assert ((count_E - 10_000).abs() < 5 * (60_000 * 5 / 36) ** 0.5).all()
     with pytest.raises(ValueError, match="ranking batch has no negatives"):
         QueryBatch(*columns, index).negatives(1)
+
+
+def test_mean_weighs_the_first_queries():
+    facts = [(0, 1, 2), (0, 1, 3), (5, 0, 4)]
+    columns = torch.tensor(facts).unbind(1)
+    weight_B = torch.tensor([0.5, 2.0, 0.0])
+    batch = QueryBatch(*columns, index_of(facts), weight_B=weight_B)
+    plain = QueryBatch(*columns, index_of(facts))
+    value_BK = torch.tensor([[1.0, 3.0], [10.0, 30.0], [100.0, 300.0]], dtype=torch.float64)
+    assert batch.mean(value_BK).item() == (0.5 * 4 + 2 * 40) / 6
+    assert batch.mean(value_BK[:2, 0]).item() == (0.5 * 1 + 2 * 10) / 2
+    assert batch.mean(value_BK[:1]).item() == 1.0
+    assert torch.equal(plain.mean(value_BK), value_BK.mean())
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 2**100, width=32), min_size=1, max_size=20).filter(any),
+    st.floats(0.125, 8, width=32),
+)
+def test_weights_of_both_directions_have_a_mean_of_one(weights, factor):
+    weight_T = torch.tensor(weights, dtype=torch.float32)
+    scaled_T = scaled_weights(weight_T, torch.device("cpu"))
+    assert scaled_T.dtype == torch.float32
+    assert torch.equal(scaled_T[: len(weights)], scaled_T[len(weights) :])
+    assert scaled_T.double().mean().item() == pytest.approx(1, rel=1e-6)
+    share_T = weight_T.double() / weight_T.double().sum()
+    torch.testing.assert_close(scaled_T[: len(weights)].double() / len(weights), share_T)
+    again_T = scaled_weights((weight_T.double() * factor).float(), torch.device("cpu"))
+    torch.testing.assert_close(again_T, scaled_T)  # only their ratios count
+    assert scaled_weights(None, torch.device("cpu")) is None
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 250), st.integers(1, 250))
+def test_samples_are_in_order_and_a_smaller_one_is_part_of_a_larger(size, first, second):
+    query_T3 = torch.arange(size)[:, None].expand(-1, 3)
+    torch.manual_seed(first)
+    few, many = (
+        sample_queries(query_T3, count)[:, 0].tolist() for count in sorted((first, second))
+    )
+    assert len(few) == min(size, first, second)
+    assert few == sorted(set(few))
+    assert set(few) <= set(many) <= set(range(size))
+    assert sample_queries(query_T3, None) is query_T3

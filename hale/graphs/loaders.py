@@ -13,10 +13,7 @@ from torch import Tensor
 
 from hale.errors import HaleError, require_whole
 from hale.graphs.kg import KnowledgeGraph, reciprocal
-from hale.graphs.queries import QueryBatch, QueryIndex
-
-SAMPLE_SEED = 0
-"""Of samples of validation and test queries, in every run."""
+from hale.graphs.queries import QueryBatch, QueryIndex, sample_queries, scaled_weights
 
 
 class TrainLoader:
@@ -36,6 +33,7 @@ class TrainLoader:
         seed: of the order and of the negatives.
         rank: index of this process.
         world_size: number of processes.
+        weight_T: weight of each query, on the same device; None if all count the same.
     """
 
     def __init__(
@@ -46,8 +44,10 @@ class TrainLoader:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        weight_T: Tensor | None = None,
     ) -> None:
         self._query_3T = query_T3.T.contiguous()
+        self._weight_T = weight_T
         self._answers = answers
         self._batch_size = batch_size
         self._seed = seed
@@ -74,14 +74,17 @@ class TrainLoader:
         order = torch.randperm(
             self._query_3T.shape[1], generator=self._generator("cpu", self._epoch)
         )
-        query_3T = self._query_3T[:, order.to(self._query_3T.device)]
+        order = order.to(self._query_3T.device)
+        query_3T = self._query_3T[:, order]
+        weight_T = None if self._weight_T is None else self._weight_T[order]
         for batch in range(self._yielded, self._batches):
             self._yielded = batch + 1
             first, last = batch * self._batch_size, (batch + 1) * self._batch_size
             mine = slice(first + self._rank, last, self._world_size)
             entity_B, relation_B, target_B = query_3T[:, mine]
             generator = self._generator(query_3T.device, self._epoch, batch, self._rank)
-            yield QueryBatch(entity_B, relation_B, target_B, self._answers, generator)
+            weight_B = None if weight_T is None else weight_T[mine]
+            yield QueryBatch(entity_B, relation_B, target_B, self._answers, generator, weight_B)
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches of it yielded so far, and batches per epoch."""
@@ -103,17 +106,6 @@ class TrainLoader:
     def _generator(self, device: torch.device | str, *stream: int) -> torch.Generator:
         mixed = np.random.SeedSequence((self._seed, *stream)).generate_state(1, np.uint64)
         return torch.Generator(device).manual_seed(int(mixed[0]))
-
-
-def sample(query_T3: Tensor, count: int | None) -> Tensor:
-    """``count`` rows drawn without replacement, in their order; all if None or if fewer.
-
-    The draw depends on the number of rows alone, and a smaller sample is part of a larger one.
-    """
-    if count is None or count >= len(query_T3):
-        return query_T3
-    order_T = torch.randperm(len(query_T3), generator=torch.Generator().manual_seed(SAMPLE_SEED))
-    return query_T3[order_T[:count].sort().values.to(query_T3.device)]
 
 
 class RankingLoader:
@@ -218,14 +210,16 @@ class QueryDataModule(pl.LightningDataModule):
             split: reciprocal(triple_T3.to(device), self.graph.num_relations)
             for split, triple_T3 in self.graph.splits.items()
         }
+        self._weight_T = scaled_weights(self.graph.weight, device)
         self.train_answers = self._index(self._query_T3["train"])
         self.all_answers = self._index(torch.cat(list(self._query_T3.values())))
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled training queries."""
         return TrainLoader(
-            self._query_T3["train"], self.train_answers, self.batch_size, self.seed, *self._shard()
-        )
+            self._query_T3["train"], self.train_answers, self.batch_size, self.seed,
+            *self._shard(), self._weight_T,
+        )  # fmt: skip
 
     def val_dataloader(self) -> RankingLoader:
         """Queries of the valid split, or the sample of them."""
@@ -246,7 +240,7 @@ class QueryDataModule(pl.LightningDataModule):
         return QueryIndex(entity_T, relation_T, answer_T, self.num_entities, self.num_relations)
 
     def _ranking_loader(self, split: str, count: int | None) -> RankingLoader:
-        query_T3 = sample(self._query_T3[split], count)
+        query_T3 = sample_queries(self._query_T3[split], count)
         return RankingLoader(query_T3, self.all_answers, self.ranking_batch_size, *self._shard())
 
     def _shard(self) -> tuple[int, int]:

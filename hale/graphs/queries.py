@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SAMPLE_SEED = 0
+"""Of samples of validation and test queries, in every run."""
+
 
 class Known(NamedTuple):
     """Known answers to exclude from each row; row n's are ``answer_A[start_N[n]:stop_N[n]]``.
@@ -114,7 +117,8 @@ class QueryBatch:
     """Queries with one true answer each, and the index of all their known answers.
 
     The known answers are those of train in a training batch, those of all splits in a ranking
-    batch. Only training batches have a ``generator``, seeded for each batch.
+    batch. Only training batches have a ``generator``, seeded for each batch, and only those of a
+    graph with weights a ``weight_B``, float32 with a mean of 1 over train.
     """
 
     entity_B: Tensor
@@ -122,6 +126,7 @@ class QueryBatch:
     target_B: Tensor
     answers: QueryIndex
     generator: torch.Generator | None = None
+    weight_B: Tensor | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -130,6 +135,18 @@ class QueryBatch:
     def known(self, rows: int) -> Known:
         """The known answers of the first ``rows`` queries, including their targets."""
         return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows])
+
+    def mean(self, value_X: Tensor) -> Tensor:
+        """The mean of values of the first X queries, each times its query's weight; a scalar.
+
+        ``value_X`` may have further dimensions, as (X, K), which are averaged too. The product is
+        divided by the number of values, not by the sum of the batch's weights: so the loss of a
+        batch is an unbiased estimate of that of train, in which the weights have a mean of 1.
+        """
+        if self.weight_B is None:
+            return value_X.mean()
+        weight_X = self.weight_B[: len(value_X)]
+        return (value_X * weight_X.view(-1, *[1] * (value_X.dim() - 1))).mean()
 
     def negatives(self, count: int) -> Tensor:
         """``entity_BK`` drawn uniformly from all entities with the batch's generator.
@@ -149,3 +166,25 @@ class QueryBatch:
     def is_answer(self, candidate_BK: Tensor) -> Tensor:
         """Whether each candidate is a known answer of its query, ``bool_BK``."""
         return self.answers.contains(self.entity_B, self.relation_B, candidate_BK)
+
+
+def sample_queries(query_T3: Tensor, count: int | None) -> Tensor:
+    """``count`` rows drawn without replacement, in their order; all if None or if fewer.
+
+    The draw depends on the number of rows alone, and a smaller sample is part of a larger one.
+    """
+    if count is None or count >= len(query_T3):
+        return query_T3
+    order_T = torch.randperm(len(query_T3), generator=torch.Generator().manual_seed(SAMPLE_SEED))
+    return query_T3[order_T[:count].sort().values.to(query_T3.device)]
+
+
+def scaled_weights(weight_T: Tensor | None, device: torch.device) -> Tensor | None:
+    """Weights of the queries of both directions, from those of the triples; with a mean of 1.
+
+    Without weights there are none. They are finite, at least 0 and not all 0.
+    """
+    if weight_T is None:
+        return None
+    exact_T = weight_T.double()
+    return (exact_T / exact_T.mean()).float().repeat(2).to(device)

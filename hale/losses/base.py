@@ -14,8 +14,9 @@ from hale.scoring.table import ScoreMatrix
 class Loss(Protocol):
     """Maps the scores of a batch to named scalars, independently of model, config and device.
 
-    ``scores`` has one row for each query of ``batch``. The result's ``loss`` is minimised; all
-    other entries are parts of it that are logged as curves (``alignment``, ``uniformity``).
+    ``scores`` has one row for each query of ``batch``; averages over queries are taken by
+    ``batch.mean``, which knows the queries' weights. The result's ``loss`` is minimised; all other
+    entries are parts of it that are logged as curves (``alignment``, ``uniformity``).
     """
 
     @property

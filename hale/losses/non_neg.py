@@ -36,7 +36,7 @@ class NonNeg:
 
     def __call__(self, scores: ScoreMatrix, batch: QueryBatch) -> dict[str, Tensor]:
         """``loss``, ``alignment`` and ``regularization``, each a scalar."""
-        alignment = scores.at(batch.target_B[:, None]).square().mean()
+        alignment = batch.mean(scores.at(batch.target_B[:, None]).square())
         centred_ED = scores.entity_ED - scores.entity_ED.mean(0)
         distance_sq_E = centred_ED.square().sum(1)
         regularization = (distance_sq_E - self.radius**2).square().mean()

@@ -46,10 +46,10 @@ class QuerySampling:
     def __call__(self, scores: ScoreMatrix, batch: QueryBatch) -> dict[str, Tensor]:
         """``loss``, ``alignment`` and ``uniformity``, each a scalar."""
         positive_B = scores.at(batch.target_B[:, None]).squeeze(1)
-        alignment = positive_B.square().mean() if self.square else -positive_B.mean()
+        alignment = batch.mean(positive_B.square() if self.square else -positive_B)
         rows = math.ceil(self.alpha * len(scores))
         known = batch.known(rows) if self.mask_known else None
-        uniformity = scores.first(rows).logsumexp(known).mean()
+        uniformity = batch.mean(scores.first(rows).logsumexp(known))
         return {
             "loss": alignment + self.weight * uniformity,
             "alignment": alignment,

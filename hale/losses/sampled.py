@@ -59,8 +59,8 @@ class SamNeg:
         """``loss`` and its halves ``positive`` and ``negative``, each a scalar."""
         positive_B1 = scores.at(batch.target_B[:, None])
         negative_BK = negative_scores(scores, batch, self.num_negatives, self.filtered)
-        positive = F.softplus(-self.margin - positive_B1).mean()
-        negative = F.softplus(self.margin + negative_BK).mean()
+        positive = batch.mean(F.softplus(-self.margin - positive_B1))
+        negative = batch.mean(F.softplus(self.margin + negative_BK))
         return {"loss": positive + negative, "positive": positive, "negative": negative}
 
 
@@ -94,10 +94,10 @@ class AdvNeg:
         """``loss`` and its halves ``positive`` and ``negative``, each a scalar."""
         positive_B1 = scores.at(batch.target_B[:, None])
         negative_BK = negative_scores(scores, batch, self.num_negatives, self.filtered)
-        positive = F.softplus(-self.margin - positive_B1).mean()
+        positive = batch.mean(F.softplus(-self.margin - positive_B1))
         logit_BK = self.adversarial_temperature * negative_BK.detach()
         weight_BK = logit_BK.softmax(1).nan_to_num()  # 0 where all K are excluded
-        negative = (weight_BK * F.softplus(self.margin + negative_BK)).sum(1).mean()
+        negative = batch.mean((weight_BK * F.softplus(self.margin + negative_BK)).sum(1))
         return {"loss": positive + negative, "positive": positive, "negative": negative}
 
 
@@ -125,4 +125,4 @@ class Contrastive:
         positive_B1 = scores.at(batch.target_B[:, None])
         negative_BK = negative_scores(scores, batch, self.num_negatives, self.filtered)
         logit_BX = torch.cat((positive_B1, negative_BK), 1) / self.temperature
-        return {"loss": (logit_BX.logsumexp(1) - logit_BX[:, 0]).mean()}
+        return {"loss": batch.mean(logit_BX.logsumexp(1) - logit_BX[:, 0])}
