@@ -27,6 +27,8 @@ from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.named_triples import distinct, keys
 from hale.graphs.names import UnknownNameError, resolve
 from hale.graphs.reading import read_triples
+from hale.settings.build import build
+from hale.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parent.parent
 RING = [
@@ -359,6 +361,19 @@ def test_paths_that_hydra_takes_for_numbers(tmp_path, ring, monkeypatch):
         KnowledgeGraph.read(7)
     with pytest.raises(DatasetError, match="path must be a file, a folder or -"):
         KnowledgeGraph.read(None)
+
+
+def test_settings_of_the_command_line_reach_the_reader(tmp_path, ring, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("1e3").mkdir()
+    rows = "".join(f"{h},{r},{t},2\n" for h, r, t in RING)
+    Path("1e3/g.csv").write_text("who,what,whom,sure\n" + rows)
+    overrides = ["dataset=tsv", "dataset.path=1e3", "dataset.columns=[who,what,whom]"]
+    assert build(compose(overrides), "dataset") == ring
+    weighted = build(compose([*overrides, "dataset.weight=sure"]), "dataset")
+    assert weighted.weight.tolist() == [2] * len(ring.train)
+    with pytest.raises(HaleError, match=r"^dataset\.columns must be three different names"):
+        build(compose([*overrides[:2], "dataset.columns=[0,1]"]), "dataset")
 
 
 # RDF.
