@@ -112,10 +112,14 @@ def rdf_blocks(
         raise DatasetError(f"{where}: a term is too long ({error})") from None
     terms.notes()
     if not first and terms.dropped:
-        raise DatasetError(
-            f"{where} has no triples left: the objects of all {terms.dropped} are literals; "
-            "dataset.literals=keep reads them as entities"
-        )
+        raise DatasetError(_nothing_left(where, terms.dropped))
+
+
+def _nothing_left(where: str, dropped: int) -> str:
+    return (
+        f"{where} has no triples left: the objects of all {dropped} are literals; "
+        "dataset.literals=keep reads them as entities"
+    )
 
 
 def _refusal(where: str, error: SyntaxError, form: Any) -> str:
