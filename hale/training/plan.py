@@ -55,8 +55,8 @@ class EvaluationPlan:
         pace: measured before training.
         setting: that has the budget: ``budget.seconds`` or ``budget.steps``.
         steps: expected number of training steps, or those of the budget.
-        steps_per_epoch: batches of the training loader.
         train_seconds: the budget, or what its steps are expected to take.
+        steps_per_epoch: batches of the training loader.
         validations: over the budget.
         valid_queries: ranked in each validation; None is all.
         test_queries: ranked after training; None is all.
@@ -68,8 +68,8 @@ class EvaluationPlan:
     pace: Pace
     setting: str
     steps: int
-    steps_per_epoch: int
     train_seconds: float
+    steps_per_epoch: int
     validations: int
     valid_queries: int | None
     test_queries: int | None
@@ -119,52 +119,32 @@ def evaluation_plan(
     valid_queries: Queries = "auto",
     test_queries: Queries = "auto",
 ) -> EvaluationPlan:
-    """How many validations there are, and how many queries are ranked in them and in the test.
-
-    With a budget in steps nothing depends on the pace, so that a run is reproducible: ``auto`` is
-    ``all`` then.
+    """How many validations there are, and how many queries they and the test rank.
 
     Args:
         pace: measured before training.
-        budget_seconds: of training; None with a budget in steps.
-        budget_steps: of training; None with a budget in seconds.
+        budget_seconds: of training; None if ``budget_steps`` are given, and the reverse.
+        budget_steps: of training; nothing depends on the pace then: ``auto`` is ``all``.
         steps_per_epoch: batches of the training loader.
         validations: at most so many.
         num_valid: queries of the valid split, two for each triple.
         num_test: queries of the test split.
         tests: how often the model ranks the test queries; 0 if there is no test.
-        valid_queries: asked for by the user.
-        test_queries: asked for by the user.
+        valid_queries: that the user asks for.
+        test_queries: that the user asks for.
 
     Raises:
-        ArgumentError: ``validations`` or a number of queries below 1.
-        HaleError: a number of queries is neither a number nor ``auto`` nor ``all``.
+        HaleError: a number below 1, or neither a number nor ``auto`` nor ``all``.
     """
     require_whole("validations", validations, at_least=1)
-    if budget_steps is not None:
-        setting, steps, seconds = "budget.steps", budget_steps, budget_steps * pace.step_seconds
-        allowed = math.inf
-    else:
-        assert budget_seconds is not None
-        setting, seconds = "budget.seconds", budget_seconds
-        steps, allowed = max(1, round(seconds / pace.step_seconds)), seconds / pace.query_seconds
-    valid, tested = (
-        _asked(name, asked, count)
-        for name, asked, count in (
-            ("valid_queries", valid_queries, num_valid),
-            ("test_queries", test_queries, num_test),
-        )
-    )
-    if valid is None:
-        enough = min(ENOUGH_QUERIES, num_valid)
-        validations = max(1, min(validations, int(min(allowed / enough, validations))))
-        valid = _sample(allowed / validations, num_valid)
-    if tested is None:
-        tested = _sample(allowed / max(tests, 1), num_test)
+    allowed = (budget_seconds or math.inf) / pace.query_seconds
+    if valid_queries == "auto":
+        validations = _fewer(validations, allowed / min(ENOUGH_QUERIES, num_valid))
+    valid = _ranked("valid_queries", valid_queries, num_valid, allowed / validations)
+    tested = _ranked("test_queries", test_queries, num_test, allowed / max(tests, 1))
     return EvaluationPlan(
-        pace, setting, steps, steps_per_epoch, seconds, validations,
-        None if valid >= num_valid else valid, None if tested >= num_test else tested,
-        num_valid, num_test, tests,
+        pace, *_expected(pace, budget_seconds, budget_steps), steps_per_epoch, validations,
+        valid, tested, num_valid, num_test, tests,
     )  # fmt: skip
 
 
@@ -191,16 +171,31 @@ def kept_plan(folder: Path) -> EvaluationPlan | None:
         raise HaleError(f"{path} is not a plan ({error}): start in a new folder") from error
 
 
-def _asked(name: str, asked: Queries, count: int) -> int | None:
-    """The number of queries that the user asks for; None is for the plan to decide."""
+def _expected(pace: Pace, seconds: float | None, steps: int | None) -> tuple[str, int, float]:
+    """The budget's setting, and the steps and seconds that it amounts to."""
+    if steps is not None:
+        return "budget.steps", steps, steps * pace.step_seconds
+    assert seconds is not None
+    return "budget.seconds", max(1, round(seconds / pace.step_seconds)), seconds
+
+
+def _fewer(validations: int, allowed: float) -> int:
+    """At least one validation, and no more than are allowed."""
+    return validations if allowed >= validations else max(1, int(allowed))
+
+
+def _ranked(name: str, asked: Queries, count: int, allowed: float) -> int | None:
+    """How many of ``count`` queries are ranked; None is all."""
     if asked == "auto":
+        sample = _sample(allowed, count)
+    elif asked == "all" or asked is None:
         return None
-    if asked == "all" or asked is None:
-        return count
-    if isinstance(asked, str):
+    elif isinstance(asked, str):
         raise HaleError(f"{name} must be a number, all or auto, got {asked}")
-    require_whole(name, asked, at_least=1)
-    return asked
+    else:
+        require_whole(name, asked, at_least=1)
+        sample = asked
+    return sample if sample < count else None
 
 
 def _sample(allowed: float, count: int) -> int:
