@@ -104,9 +104,10 @@ def _machine(outcome: Outcome) -> str:
     if outcome.cpu_seconds is not None:
         cores = outcome.cpu_seconds / outcome.train_seconds
         if cores < BUSY * outcome.threads:
+            threads = "thread" if outcome.threads == 1 else "threads, where threads=1 may be faster"
             return (
                 f", on a busy machine ({cores:.1f} CPU seconds a second with {outcome.threads} "
-                f"thread{'s' if outcome.threads > 1 else ''})"
+                f"{threads})"
             )
     expected = outcome.planned_step_seconds or math.inf
     if outcome.step_seconds > SLOWER * expected:
