@@ -59,7 +59,7 @@ def test_a_short_run_in_steps_is_told_steps():
         ({"cpu_seconds": 40.0}, "on a busy machine (0.4 CPU seconds a second with 1 thread)"),
         (
             {"cpu_seconds": 110.0, "threads": 2},
-            "on a busy machine (1.1 CPU seconds a second with 2 threads, where threads=1 may be faster)",
+            "(1.1 CPU seconds a second with 2 threads, where threads=1 may be faster)",
         ),
         (
             {"cpu_seconds": None, "planned_step_seconds": 0.5},
