@@ -4,15 +4,17 @@ Sources: the kinds of relations are those of TransE (Bordes et al., NeurIPS 2013
 reverse relations and their threshold are those of Akrami et al. (SIGMOD 2020).
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.names import shown
 
 Ids = NDArray[np.int64]
 
@@ -57,11 +59,12 @@ def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
     size, relations = graph.num_entities, graph.num_relations
     count_R = np.bincount(relation_T, minlength=relations)
     heads_R, tails_R = (
-        np.bincount(np.unique(relation_T * size + entity_T) // size, minlength=relations)
+        np.bincount(_distinct(relation_T * size + entity_T) // size, minlength=relations)
         for entity_T in (head_T, tail_T)
     )
-    same_T = _contains(_keys(graph, graph.train.numpy()), _keys(graph, graph.train.numpy(), True))
-    symmetric_R = np.bincount(relation_T[same_T], minlength=relations)
+    train, wanted = (np.sort(_keys(graph, graph.train.numpy(), turned)) for turned in (False, True))
+    same = wanted[_in_sorted(train, wanted)]
+    symmetric_R = np.bincount(same // size % relations, minlength=relations)
     return [
         RelationKind(
             name,
@@ -83,44 +86,63 @@ def pairings(graph: KnowledgeGraph) -> list[Pairing]:
 
 def _pairings(graph: KnowledgeGraph) -> Iterator[Pairing]:
     head_T, relation_T, tail_T = graph.train.numpy().T
-    pair_T = head_T * graph.num_entities + tail_T
-    order_T = np.argsort(pair_T, kind="stable")
+    size = graph.num_entities
+    both_2T = torch.from_numpy(np.stack((head_T * size + tail_T, tail_T * size + head_T)))
+    pairs, id_2T = torch.unique(both_2T, return_inverse=True)
+    pair_T, reversed_T = id_2T.numpy()
+    proper_T = head_T != tail_T  # a loop is its own reverse: not counted as one
     count_R = np.bincount(relation_T, minlength=graph.num_relations)
-    loop_T = head_T == tail_T  # its own reverse: not counted as one
+    shape = graph.num_relations, len(pairs)
+    of_RP = _incidence(relation_T, pair_T, shape)
     for reverse in (False, True):
-        wanted_T = tail_T * graph.num_entities + head_T if reverse else pair_T
-        first_T, last_T = (
-            np.searchsorted(pair_T, wanted_T, side, sorter=order_T) for side in ("left", "right")
+        other_RP = (
+            _incidence(relation_T[proper_T], reversed_T[proper_T], shape) if reverse else of_RP
         )
-        met_T = (last_T - first_T) * ~(loop_T & reverse)
-        start_P = np.repeat(first_T - (met_T.cumsum() - met_T), met_T)
-        other_P = relation_T[order_T[start_P + np.arange(len(start_P))]]
-        both_P = np.repeat(relation_T, met_T) * graph.num_relations + other_P
-        cells, shared = np.unique(both_P, return_counts=True)
-        for cell, common in zip(cells.tolist(), shared.tolist(), strict=True):
-            one, other = divmod(cell, graph.num_relations)
-            alike = common > OVERLAP * max(count_R[one], count_R[other])
-            if alike and (one < other or (reverse and one == other)):
-                yield Pairing(one, other, reverse)
+        first_C, second_C, shared_C = _shared(of_RP, other_RP)
+        alike_C = shared_C > OVERLAP * np.maximum(count_R[first_C], count_R[second_C])
+        alike_C &= (first_C < second_C) | (reverse & (first_C == second_C))
+        for one, other in zip(first_C[alike_C].tolist(), second_C[alike_C].tolist(), strict=True):
+            yield Pairing(one, other, reverse)
+
+
+def _incidence(relation_T: Ids, pair_T: Ids, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix of relations by pairs of entities with a 1 for each triple."""
+    index_2T = torch.from_numpy(np.stack((relation_T, pair_T)))
+    one_T = torch.ones(len(relation_T), dtype=torch.float64)
+    return torch.sparse_coo_tensor(index_2T, one_T, shape, check_invariants=False)
+
+
+def _shared(first_RP: Tensor, second_RP: Tensor) -> tuple[Ids, Ids, NDArray[np.float64]]:
+    """Relations that have pairs in common, and how many: the entries of a matrix product.
+
+    Memory is bounded by the number of triples and the square of that of relations, however many
+    relations hold between two hubs.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        shared = torch.sparse.mm(first_RP, second_RP.t()).coalesce()
+    first_C, second_C = shared.indices().numpy()
+    return first_C, second_C, shared.values().numpy()
 
 
 def given_away(graph: KnowledgeGraph, triple_T3: Ids, paired: list[Pairing]) -> int:
     """How many triples are in train under a duplicate relation, or reversed under a reverse one."""
     leaked_T = np.zeros(len(triple_T3), bool)
-    train = _keys(graph, graph.train.numpy())
-    relation_T = triple_T3[:, 1]
+    train = np.sort(_keys(graph, graph.train.numpy()))
+    order_T = np.argsort(triple_T3[:, 1], kind="stable")
+    edge_R = np.searchsorted(triple_T3[order_T, 1], np.arange(graph.num_relations + 1))
     for pairing in paired:
         for one, other in {(pairing.first, pairing.second), (pairing.second, pairing.first)}:
-            rows = np.flatnonzero(relation_T == one)
+            rows = order_T[edge_R[one] : edge_R[one + 1]]
             renamed_X3 = triple_T3[rows].copy()
             renamed_X3[:, 1] = other
-            leaked_T[rows] |= _contains(train, _keys(graph, renamed_X3, pairing.reverse))
+            leaked_T[rows] |= _in_sorted(train, _keys(graph, renamed_X3, pairing.reverse))
     return int(leaked_T.sum())
 
 
 def repeated(graph: KnowledgeGraph, triple_T3: Ids, others_T3: Ids) -> int:
     """How many triples are among the others."""
-    return int(_contains(_keys(graph, others_T3), _keys(graph, triple_T3)).sum())
+    return int(_in_sorted(np.sort(_keys(graph, others_T3)), _keys(graph, triple_T3)).sum())
 
 
 def _keys(graph: KnowledgeGraph, triple_T3: Ids, reverse: bool = False) -> Ids:
@@ -130,38 +152,49 @@ def _keys(graph: KnowledgeGraph, triple_T3: Ids, reverse: bool = False) -> Ids:
     return keys
 
 
-def _contains(keys: Ids, wanted: Ids) -> NDArray[np.bool_]:
-    return np.isin(wanted, keys)
+def _distinct(keys: Ids) -> Ids:
+    """Of integers of at least 0, ascending; numpy's hash table takes many times as long."""
+    ascending = np.sort(keys)
+    return ascending[np.diff(ascending, prepend=-1) > 0]
+
+
+def _in_sorted(keys: Ids, wanted: Ids) -> NDArray[np.bool_]:
+    """Whether each of ``wanted`` is among ascending keys; fastest where these ascend, too."""
+    found: NDArray[np.bool_] = keys[np.searchsorted(keys, wanted).clip(max=len(keys) - 1)] == wanted
+    return found
 
 
 def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, Any]]:
     """A row of counts for each split; ``paired`` are the graph's :func:`pairings`."""
     kind_R = np.array([relation.kind for relation in relation_kinds(graph)])
     train_T3 = graph.train.numpy()
+    seen_E, seen_R = counts(graph, train_T3)
     rows = []
     for split, tensor_T3 in graph.splits.items():
         triple_T3 = tensor_T3.numpy()
         head_T, relation_T, tail_T = triple_T3.T
-        entities = np.unique(np.concatenate((head_T, tail_T)))
+        count_E, count_R = counts(graph, triple_T3)
+        unseen_T = (seen_E[head_T] == 0) | (seen_E[tail_T] == 0) | (seen_R[relation_T] == 0)
         row: dict[str, Any] = {
             "split": split,
             "triples": len(triple_T3),
-            "entities": len(entities),
-            "relations": len(np.unique(relation_T)),
+            "entities": int((count_E > 0).sum()),
+            "relations": int((count_R > 0).sum()),
             "loops": int((head_T == tail_T).sum()),
-            "unseen": _unseen(train_T3, triple_T3),
+            "unseen": int(unseen_T.sum()),
             "in train": 0 if split == "train" else repeated(graph, triple_T3, train_T3),
             "given away": 0 if split == "train" else given_away(graph, triple_T3, paired),
         }
-        rows.append(row | {kind: int((kind_R[relation_T] == kind).sum()) for kind in KINDS})
+        rows.append(row | {kind: int(count_R[kind_R == kind].sum()) for kind in KINDS})
     return rows
 
 
-def _unseen(train_T3: NDArray[np.int64], triple_T3: NDArray[np.int64]) -> int:
-    """Number of triples with an entity or a relation that does not occur in train."""
-    entities, relations = train_T3[:, ::2], train_T3[:, 1]
-    seen_T = np.isin(triple_T3[:, ::2], entities).all(1) & np.isin(triple_T3[:, 1], relations)
-    return int((~seen_T).sum())
+def counts(graph: KnowledgeGraph, triple_T3: Ids) -> tuple[Ids, Ids]:
+    """How often each entity is a head or tail, and in how many triples each relation is."""
+    return (
+        np.bincount(triple_T3[:, ::2].ravel(), minlength=graph.num_entities),
+        np.bincount(triple_T3[:, 1], minlength=graph.num_relations),
+    )
 
 
 def relation_rows(graph: KnowledgeGraph) -> list[dict[str, Any]]:
@@ -177,30 +210,3 @@ def relation_rows(graph: KnowledgeGraph) -> list[dict[str, Any]]:
         }
         for each in sorted(relation_kinds(graph), key=lambda each: -each.count)
     ]
-
-
-def warnings(
-    graph: KnowledgeGraph, splits: list[dict[str, Any]], paired: list[Pairing]
-) -> list[str]:
-    """Properties that distort an evaluation, a line each, from the rows of :func:`split_rows`."""
-    lines = []
-    for row in splits[1:]:
-        for column, meaning in (
-            ("in train", "are in train, too"),
-            ("given away", "are in train under a duplicate, reverse or symmetric relation"),
-            ("unseen", "have an entity or relation that does not occur in train"),
-        ):
-            if row[column]:
-                share = row[column] / row["triples"]
-                lines.append(
-                    f"warning: {row[column]} of {row['triples']} triples of {row['split']} "
-                    f"({share:.1%}) {meaning}"
-                )
-    for pairing in paired:
-        first, second = (shown(graph.relations[r]) for r in (pairing.first, pairing.second))
-        if pairing.first == pairing.second:
-            lines.append(f"note: {first} is symmetric")
-        else:
-            how = "the reverse" if pairing.reverse else "a duplicate"
-            lines.append(f"warning: {second} is {how} of {first}")
-    return lines
