@@ -6,23 +6,29 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
 import hale
 from hale.cli import COMMANDS, output, run_command
+from hale.cli.export import _words
 from hale.graphs.kg import KnowledgeGraph
 from hale.models.euclidean import TransE
 from hale.runs.model_folder import write_model
 from hale.runs.tables import FittedTable, plain
+from hale.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parent.parent
 HALE = [sys.executable, "-m", "hale"]
@@ -265,10 +271,41 @@ def test_names_that_tsv_cannot_hold_are_refused(call, fail, tmp_path, name):
     assert {row["tail"] for row in json.loads(text)} == {"plain", name}
 
 
-def test_word2vec_refuses_two_names_that_become_one(fail, tmp_path):
-    folder = named_model(tmp_path / "two", "a b", "a_b")
-    message = fail("export", folder, "--format", "word2vec", "--out", "out")
-    assert "'a b' and 'a_b' become the same name in word2vec's format" in message
+def test_word2vec_makes_names_distinct_and_says_so(call, capsys, tmp_path):
+    names = ("a b", "a_b", "a\u00a0 b", "a_b_2", " ", "\u00a0", "_", " a", "a", "c d", "\u2028c")
+    folder = named_model(tmp_path / "two", *names)
+    assert run_command(["export", str(folder), "--format", "word2vec", "--out", "out"]) == 0
+    assert "warning: 4 of 11 names are those of other entities once" in capsys.readouterr().err
+    first, *lines = Path("out/entities.w2v.txt").read_text().split("\n")[:-1]
+    assert first == "11 4"
+    assert [line.split()[0] for line in lines] == [
+        "a_b_3", "a_b", "a_b_4", "a_b_2", "__2", "__3", "_", "_a", "a", "c_d", "_c",
+    ]  # fmt: skip
+    vectors = hale.load(folder).embeddings()
+    for name, line in zip(names, lines, strict=True):
+        assert len(line.split(" ")) == len(line.split()) == 5
+        assert np.array_equal(np.array(line.split(" ")[1:], np.float32), vectors[name])
+    call("export", named_model(tmp_path / "one", "a b", "b"), "--format", "word2vec", "--out", "o")
+    assert "warning" not in capsys.readouterr().err
+
+
+NAMES = st.lists(st.text("a_2 \u00a0\u2003\x1c", min_size=1, max_size=5), max_size=12, unique=True)
+
+
+@settings(deadline=None)
+@given(NAMES)
+def test_words_are_distinct_and_keep_names_without_white_space(names):
+    words, renamed = _words(names)
+    assert len(set(words)) == len(words) == len(names)
+    kept = 0
+    for name, word in zip(names, words, strict=True):
+        assert word.split() == [word]
+        if not any(c.isspace() for c in name):
+            assert word == name
+        expected = re.sub(r"\s+", "_", name)
+        assert re.fullmatch(re.escape(expected) + r"(_\d+)?", word)
+        kept += word == expected
+    assert renamed == len(names) - kept
 
 
 def test_results_are_collected_and_sorted(call, capsys, trained_folder, tmp_path):
@@ -315,6 +352,36 @@ def test_stats_of_a_folder_a_file_and_a_name(call, capsys, tmp_path):
     assert [row["triples"] for row in rows_of(call("stats", "one.tsv"))] == ["21", "2", "2"]
     rows = rows_of(call("stats", "family", "--per-relation"))
     assert {row["relation"]: row["kind"] for row in rows}["father_of"] == "1-N"
+
+
+def test_stats_names_a_command_that_trains(capsys, monkeypatch, tmp_path):
+    """Hydra reads the command's settings as the triples that stats has read."""
+    monkeypatch.chdir(tmp_path)
+
+    def command_of(*arguments: str) -> list[str]:
+        assert run_command(["stats", *arguments]) == 0
+        last = capsys.readouterr().err.splitlines()[-1]
+        start = "train on it: python -m hale.run "
+        assert last.startswith(start)
+        return shlex.split(last.removeprefix(start))
+
+    assert command_of("family") == ["dataset=family"]
+    triples = "".join(f"r\ta{i}\tb{j}\n" for i in range(9) for j in range(9))  # relation first
+    for path in ("plain.tsv", "it's a=b, {1}\\.tsv", 'q"uo"te.tsv'):
+        Path(path).write_text(triples)
+        cfg = compose(command_of(path, "--columns", "1", "0", "2"))
+        assert (cfg.dataset.path, cfg.dataset.columns) == (path, [1, 0, 2])
+        graph = hydra.utils.instantiate(cfg.dataset)
+        assert graph.relations == ("r",)
+    Path("mine").mkdir()
+    for split, text in (("train", "a\tr\tb\n"), ("valid", "a\tr\tz\n"), ("test", "b\tr\ta\n")):
+        Path(f"mine/{split}.tsv").write_text(text)
+    overrides = command_of("mine")
+    assert overrides == ["dataset=tsv", "dataset.path=mine", "dataset.unseen=keep"]
+    assert hydra.utils.instantiate(compose(overrides).dataset).num_entities == 3
+    stdin = io.TextIOWrapper(io.BytesIO(Path("plain.tsv").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert command_of("-")[1] == "dataset.path=-"
 
 
 def test_the_front_door_lists_everything_and_stays_light(tmp_path):

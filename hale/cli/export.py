@@ -5,14 +5,16 @@ No file name depends on the model's contents, so nothing is written outside the 
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hale.cli.output import tsv_field
 from hale.errors import HaleError
-from hale.graphs.names import shown
 from hale.runs.files import write_atomically, write_bytes_atomically
 from hale.runs.model_path import find_model
 
@@ -78,19 +80,39 @@ def _numpy(model: "TrainedModel", folder: Path) -> list[str]:
 
 
 def _word2vec(model: "TrainedModel", folder: Path) -> list[str]:
-    """The text format of word2vec; whitespace in a name becomes an underscore."""
-    words = ["_".join(name.split()) for name in model.graph.entities]
-    first: dict[str, str] = {}
-    for word, name in zip(words, model.graph.entities, strict=True):
-        if first.setdefault(word, name) != name:
-            raise HaleError(
-                f"'{shown(first[word])}' and '{shown(name)}' become the same name in word2vec's "
-                "format, which has no spaces in names: choose another --format"
-            )
+    """The text format of word2vec, whose words have no white space."""
+    words, renamed = _words(model.graph.entities)
+    if renamed:
+        print(
+            f"warning: {renamed} of {len(words)} names are those of other entities once white "
+            "space is an underscore: these have _2, _3, ... at the end; lines are in the order of "
+            "ids",
+            file=sys.stderr,
+        )
     header = f"{len(words)} {model.model.dim}"
     lines = (f"{word} {line}" for word, line in zip(words, _vectors(model, " "), strict=True))
     _write(folder / "entities.w2v.txt", [header], lines)
     return ["entities.w2v.txt"]
+
+
+def _words(names: Sequence[str]) -> tuple[list[str], int]:
+    """Distinct words without white space, and how many of them end in a number to be distinct.
+
+    White space in a name becomes an underscore. A name without any is a word as it stands.
+    """
+    words = [re.sub(r"\s+", "_", name) or "_" for name in names]
+    taken = {name for name, word in zip(names, words, strict=True) if name == word}
+    last: Counter[str] = Counter()
+    renamed = 0
+    for row, (name, word) in enumerate(zip(names, words, strict=True)):
+        if name == word:
+            continue
+        while words[row] in taken:
+            last[word] += 1
+            words[row] = f"{word}_{last[word] + 1}"
+        renamed += words[row] != word
+        taken.add(words[row])
+    return words, renamed
 
 
 def _projector(model: "TrainedModel", folder: Path) -> list[str]:
