@@ -5,7 +5,7 @@
 behind the rules. Values rank below a strategy, an experiment and the command line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,14 +16,25 @@ from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.settings import conf_dir
 from hale.settings.recipe import Rule, deciding_rules, read_rules
 
+BILINEAR = ("complex", "rescal", "distmult_dot", "conve", "tucker")
+"""Models compared by dot product, which the full softmax trains best."""
 SMALL = 5_000
-"""Entities below which a bilinear model with the full softmax is trained."""
+"""Entities below which such a model is trained, unless answers are a large share of them."""
+CROWDED = 0.1
+"""Answers per query, as a share of all entities, above which distances do better."""
+SPARSE = 2.5
+"""Answers per query below which a graph is sparse: WN18RR has 1.7, FB15k-237 3.6."""
 PAIRS = 10_000_000
 """Pairs of a query and an entity that a step of HaLE compares, at most."""
 QUERIES = (64, 410)
 """The fewest and the most queries of a step that are compared with all entities."""
-BATCHES = (512, 8_192)
-"""The smallest and the largest batch."""
+SMALLEST_BATCH = 512
+SCALED = ("distmult", "mure", "rotate", "rote", "rotl")
+"""Models whose relation scale may undo the norms of entities."""
+WEIGHTS = (0.5, 8.0)
+"""Bounds of the loss weight."""
+EPOCHS = 56
+"""On a sparse graph, the loss weight is at least this number over the epochs, up to 3."""
 
 
 @dataclass(frozen=True)
@@ -80,22 +91,27 @@ def combination(known: Facts, fixed: Mapping[str, str]) -> list[Choice]:
     A fixed model or loss decides what suits it: dot products are trained by the full softmax with
     Adagrad, distances by HaLE with Adam.
     """
-    bilinear = {"complex", "rescal", "distmult_dot", "conve", "tucker"}
-    small = known.entities < SMALL
-    size = f"{known.entities:,} entities are {'fewer' if small else 'no fewer'} than {SMALL:,}"
-    full = fixed.get("model") in bilinear or ("model" not in fixed and small)
-    if fixed.get("loss", "all_neg") != "all_neg":
-        full = False
-    chosen = (
-        {"model": "complex", "loss": "all_neg", "activation": "identity", "optimizer": "adagrad"}
-        if full
-        else {"model": "mure", "loss": "hale", "activation": "hanon", "optimizer": "adam"}
-    )
-    suits = f"suits {fixed['model']}" if "model" in fixed else size
-    return [Choice(g, c, suits) for g, c in chosen.items() if g not in fixed]
+    crowded = known.answers > CROWDED * known.entities
+    bilinear = known.entities < SMALL and not crowded
+    size = f"{known.entities:,} entities are {'fewer' if known.entities < SMALL else 'no fewer'}"
+    why = f"{size} than {SMALL:,}" + (f", a query has {known.answers:.1f} answers" * crowded)
+    if "model" in fixed:
+        bilinear, why = fixed["model"] in BILINEAR, f"suits {fixed['model']}"
+    elif fixed.get("loss", "all_neg") != "all_neg":
+        bilinear, why = False, f"suits {fixed['loss']}"
+    sparse = known.answers < SPARSE
+    each = f"a query has {known.answers:.1f} answers, {'fewer' if sparse else 'no fewer'} than"
+    distance = Choice("model", "rotl" if sparse else "mure", f"{each} {SPARSE}")
+    chosen = [
+        Choice("model", "complex", why) if bilinear else distance,
+        Choice("loss", "all_neg" if bilinear else "hale", why),
+        Choice("activation", "identity" if bilinear else "hanon", why),
+        Choice("optimizer", "adagrad" if bilinear else "adam", why),
+    ]
+    return [choice for choice in chosen if choice.name not in fixed]
 
 
-def values(known: Facts, chosen: Mapping[str, str], dim: int, steps: float | None) -> list[Choice]:
+def values(known: Facts, chosen: Mapping[str, str], dim: int, steps: int | None) -> list[Choice]:
     """Values for a combination of choices.
 
     Args:
@@ -105,11 +121,13 @@ def values(known: Facts, chosen: Mapping[str, str], dim: int, steps: float | Non
         steps: that the budget holds; None if that is not known yet.
     """
     rules = deciding_rules(_rules(), chosen, dim)
-    fixed = [
-        Choice(name, rule.values[name], f"conf/recipe/auto.yaml: {rule}")
+    found = {
+        name: Choice(name, rule.values[name], f"conf/recipe/auto.yaml: {rule}")
         for name, rule in rules.items()
-    ]
-    return fixed + (_hale(known) if chosen.get("loss") == "hale" else [])
+    }
+    if chosen.get("loss") == "hale":
+        found |= {choice.name: choice for choice in _hale(known, chosen, steps)}
+    return list(found.values())
 
 
 @cache
@@ -117,18 +135,31 @@ def _rules() -> list[Rule]:
     return read_rules(conf_dir() / "recipe" / "auto.yaml")
 
 
-def _hale(known: Facts) -> list[Choice]:
-    """Batch size and sampled queries of HaLE."""
-    least, most = BATCHES
-    batch = least
+def _hale(known: Facts, chosen: Mapping[str, str], steps: int | None) -> Iterator[Choice]:
+    """What HaLE's values depend on beside the combination."""
+    sparse = known.answers < SPARSE
+    graph = f"{known.answers:.1f} answers per query, {'' if sparse else 'not '}fewer than {SPARSE}"
+    most = 16_384 if sparse else 8_192
+    batch = SMALLEST_BATCH
     while batch < most and 2 * batch <= known.triples / 2:
         batch *= 2
+    yield Choice("data.batch_size", batch, f"at most {most:,} and half of train; {graph}")
     queries = min(max(PAIRS // known.entities, QUERIES[0]), QUERIES[1])
-    alpha = min(0.2, queries / batch)
-    return [
-        Choice("data.batch_size", batch, f"a power of two, at most {most:,} and half of train"),
-        Choice(
-            "loss.alpha", round(alpha, 4),
-            f"{round(alpha * batch)} queries a step against {known.entities:,} entities",
-        ),
-    ]  # fmt: skip
+    share = round(min(0.2, queries / batch), 4)
+    compared = f"{round(share * batch)} queries a step against {known.entities:,} entities"
+    yield Choice("loss.alpha", share, compared)
+    weight, why = known.answers - 1, f"answers per query, {known.answers:.1f}, less 1"
+    epochs = (steps or 1_000) * batch / (2 * known.triples)
+    if sparse and weight < min(3.0, EPOCHS / epochs):
+        weight, why = min(3.0, EPOCHS / epochs), f"{epochs:.0f} epochs; more in fewer, up to 3"
+    bounded = round(min(max(weight, WEIGHTS[0]), WEIGHTS[1]), 2)
+    yield Choice("loss.weight", bounded, why)
+    yield Choice("loss.mask_known", not sparse, graph)
+    if chosen.get("activation") == "hanon":
+        yield Choice("activation.beta", 2.0 if sparse else 1.5, graph)
+        yield Choice("activation.gamma", 8.0 if sparse else 10.0, graph)
+    if chosen.get("optimizer") == "adam" and sparse:
+        yield Choice("optimizer.weight_decay", 1e-5, graph)
+    if chosen.get("model") in SCALED and not sparse:
+        why = "the scale and the norms of entities undo each other"
+        yield Choice("model.scale_lr_multiplier", 0.1, why)
