@@ -112,7 +112,9 @@ def comparable(config: dict) -> dict[str, object]:
     model = config["model"]
     kept["model"] = {"class": model["_target_"].rsplit(".", 1)[-1], "dim": model["dim"]}
     for group in kept.values():
-        group.pop("_target_", None)
+        for newer in ("_target_", "valid_queries", "test_queries", "weight_decay"):
+            if group.get(newer) in (None, "auto", 0) or newer == "_target_":
+                group.pop(newer, None)
     return json.loads(json.dumps(kept, default=list))
 
 

@@ -19,7 +19,7 @@ from hale.graphs.family import family
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.splitting import split
 from hale.graphs.statistics import given_away, pairings, relation_kinds, repeated
-from hale.graphs.triple_file import numbered_triples
+from hale.graphs.triple_file import Form, read_blocks
 
 TRAIN = "b\tlikes\ta\nc\tknows\tb\n"
 VALID = "a\tknows\tb\n"
@@ -69,19 +69,20 @@ def test_zstd_is_read_or_its_package_is_named(tmp_path):
     if not _has("backports") or not _has("backports.zstd"):
         file.write_bytes(b"")
         with pytest.raises(DatasetError, match=r"needs zstd: pip install backports.zstd"):
-            list(numbered_triples(file))
+            list(read_blocks(file, Form()))
         return
     from backports import zstd
 
     file.write_bytes(zstd.compress(TRAIN.encode()))
-    assert [names for _, names in numbered_triples(file)] == [
-        tuple(line.encode().split(b"\t")) for line in TRAIN.splitlines()
+    (block,) = read_blocks(file, Form())
+    assert [block.names(i) for i in range(len(block.head))] == [
+        tuple(line.split("\t")) for line in TRAIN.splitlines()
     ]
     whole = file.read_bytes()
     for broken in (whole[:-4], b"text", whole[:6] + b"\xff" * 8):
         file.write_bytes(broken)
         with pytest.raises(DatasetError, match="is damaged or truncated"):
-            list(numbered_triples(file))
+            list(read_blocks(file, Form()))
 
 
 def _has(module: str) -> bool:
@@ -95,9 +96,9 @@ def test_a_compressed_bomb_does_not_fill_the_memory(tmp_path):
     file.write_bytes(block * 20)
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from hale.graphs.triple_file import numbered_triples\n"
+        "from hale.graphs.triple_file import Form, read_blocks\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try: list(numbered_triples(Path(sys.argv[1])))\n"
+        "try: list(read_blocks(Path(sys.argv[1]), Form()))\n"
         "except ValueError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 
 from hale.errors import HaleError
 from hale.graphs.loaders import QueryDataModule
-from hale.training.plan import (
-    FEWEST_QUERIES,
-    Pace,
-    evaluation_plan,
-    keep_plan,
-    kept_plan,
-    measure_pace,
-)
+from hale.training.pace import Pace, fastest_pace, measure_pace
+from hale.training.plan import FEWEST_QUERIES, evaluation_plan, keep_plan, kept_plan
 from hale.training.summary import duration, plan_lines, queries
 
 DEFAULTS = {
@@ -37,6 +31,7 @@ def test_measuring_changes_nothing(graph, make_module):
     before, state = copy.deepcopy(module.state_dict()), torch.get_rng_state()
     following = next(iter(data.train_dataloader()))
     pace = measure_pace(module, data)
+    assert fastest_pace(module, data).threads == torch.get_num_threads() == 1
     assert pace.step_seconds > 0
     assert pace.query_seconds > 0
     after = module.state_dict()

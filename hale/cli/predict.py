@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hale.cli.output import add_table_arguments, require_writable, write_rows
 from hale.errors import HaleError
 from hale.graphs.names import UnknownNameError
-from hale.graphs.triple_file import numbered_triples
+from hale.graphs.triple_file import Form, read_blocks
 from hale.runs.model_path import find_model
 from hale.runs.tables import Row
 
@@ -107,12 +107,12 @@ def _rows(
 def _read(path: Path) -> dict[str, Query]:
     """The queries of a file, by place (``FILE:LINE``)."""
     queries: dict[str, Query] = {}
-    for number, names in numbered_triples(path):
-        head, relation, tail = (name.decode(errors="replace") for name in names)
-        place = f"{path}:{number}"
-        if (head == ASKED) == (tail == ASKED):
-            raise HaleError(f"{place}: exactly one of head and tail must be {ASKED}")
-        queries[place] = (None, relation, tail) if head == ASKED else (head, relation, None)
+    for block in read_blocks(path, Form()):
+        for at in range(len(block.head)):
+            place, (head, relation, tail) = block.place(at), block.names(at)
+            if (head == ASKED) == (tail == ASKED):
+                raise HaleError(f"{place}: exactly one of head and tail must be {ASKED}")
+            queries[place] = (None, relation, tail) if head == ASKED else (head, relation, None)
     if not queries:
         raise HaleError(f"{path} has no queries")
     return queries

@@ -84,6 +84,7 @@ def _automatic(
     overrides: Sequence[str],
 ) -> tuple["DictConfig", dict[str, str], dict[str, tuple[Any, str]]]:
     """The settled settings, choices, and what was chosen why."""
+    from hale.settings.automatic import facts
     from hale.settings.build import build
     from hale.settings.checks import require_settings
     from hale.training.job import job_of, with_choices
@@ -91,7 +92,8 @@ def _automatic(
 
     job = job_of(overrides, Path())
     require_settings(job.cfg, job.choices)
-    job = with_choices(job, automatic_choices(job, build(job.cfg, "dataset")))
+    known = facts(build(job.cfg, "dataset"))
+    job = with_choices(job, automatic_choices(job, known))
     choices = {k: v for k, v in job.choices.items() if v}
     return job.cfg, choices, {c.name: (c.value, f"automatic: {c.why}") for c in job.chosen}
 

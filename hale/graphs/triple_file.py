@@ -100,16 +100,6 @@ def read_blocks(path: Path, form: Form) -> Iterator[NamedTriples]:
         raise DatasetError(f"{where} cannot be read: {error.strerror or error}") from error
 
 
-def numbered_triples(path: Path) -> Iterator[tuple[int, tuple[bytes, bytes, bytes]]]:
-    """Number and head, relation and tail, in UTF-8, of each triple of a file, counted from 1."""
-    number = 0
-    for block in read_blocks(path, Form()):
-        for at in range(len(block.head)):
-            number += 1
-            head, relation, tail = block.names(at)
-            yield number, (head.encode(), relation.encode(), tail.encode())
-
-
 def _open(path: Path) -> tuple[AbstractContextManager[IO[bytes]], tuple[type[Exception], ...]]:
     """The decompressed file, and the errors that reading it raises if it is damaged."""
     if str(path) == STDIN:

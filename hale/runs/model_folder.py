@@ -4,7 +4,7 @@
 config.json         format, hale's version, model and activation with their arguments, digests
 model.safetensors   the model's tensors
 names.json          entity and relation names; their positions are the ids
-triples.safetensors train, valid and test, int64 of shape (T, 3)
+triples.safetensors train, valid and test, int64 of shape (T, 3); ``weight`` of train if it has any
 result.json         the record of the run
 ==================  ================================================================================
 
@@ -56,7 +56,8 @@ def write_model(
     """
     with write_folder_atomically(folder) as new:
         save_file(_whole(model.state_dict()), new / TENSORS)
-        save_file(_whole(graph.splits), new / TRIPLES)
+        weight = {} if graph.weight is None else {"weight": graph.weight}
+        save_file(_whole(graph.splits | weight), new / TRIPLES)
         names = {"entities": graph.entities, "relations": graph.relations}
         (new / NAMES).write_text(json.dumps(names, indent=0), encoding="utf-8")
         config = {
@@ -112,7 +113,7 @@ def _read_graph(folder: Path, config: dict[str, Any]) -> KnowledgeGraph:
         if not isinstance(listed, list) or not all(_is_name(name) for name in listed):
             raise _damaged(folder / NAMES, f"{kind} is not a list of names")
     triples = _read_tensors(folder / TRIPLES)
-    if set(triples) != set(SPLITS):
+    if set(triples) - {"weight"} != set(SPLITS):
         raise _damaged(folder / TRIPLES, f"it does not contain {', '.join(SPLITS)}")
     try:
         graph = KnowledgeGraph(

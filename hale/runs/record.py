@@ -26,6 +26,7 @@ IDENTITY_KEYS = (
 NEWER = (
     ("scale_lr_multiplier", 1), ("weight_decay", 0), ("valid_queries", None),
     ("valid_queries", "auto"), ("test_queries", None), ("test_queries", "auto"),
+    ("columns", None), ("weight", None), ("format", None), ("literals", "drop"), ("spent", 0),
 )  # fmt: skip
 """Settings that older records lack, with the value that does as they did."""
 VERSIONED = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")

@@ -6,7 +6,7 @@ behind the rules. Values rank below a strategy, an experiment and the command li
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -63,6 +63,38 @@ class Choice:
     name: str
     value: Any
     why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """What a search tries in place of the rules' choice.
+
+    Args:
+        choices: of config groups.
+        factors: on the rules' values.
+    """
+
+    choices: Mapping[str, str] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """A name for tables and folders."""
+        return "_".join(
+            [*self.choices.values(), *(f"{name}x{by:g}" for name, by in self.factors.items())]
+        )
+
+
+def candidates(fixed: Mapping[str, str]) -> list[Candidate]:
+    """What a search tries: models, and a stronger uniformity for those trained with HaLE."""
+    models = [fixed["model"]] if "model" in fixed else ["mure", "rotl", "complex", "rescal"]
+    stronger = {"loss.weight": 2.0}
+    loss = fixed.get("loss", "hale")
+    return [
+        Candidate({"model": model}, factors)
+        for model in models
+        for factors in ({}, stronger)
+        if not factors or (model not in BILINEAR and loss == "hale")
+    ]
 
 
 def facts(graph: KnowledgeGraph) -> Facts:

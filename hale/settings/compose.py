@@ -34,9 +34,18 @@ def compose(overrides: Sequence[str], values: Mapping[str, Any] | None = None) -
             cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise HaleError(" ".join(line.strip() for line in str(error).splitlines())) from None
+    one_budget(cfg, overrides)
     if not GlobalHydra.instance().is_initialized():  # a running job keeps its own
         HydraConfig.instance().set_config(cfg)  # what interpolations of ${hydra:...} look at
     return cfg
+
+
+def one_budget(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Set the budget's other unit to null where one of the two is typed alone."""
+    typed = {override.split("=", 1)[0] for override in overrides if not override.endswith("=null")}
+    for unit, other in (("seconds", "steps"), ("steps", "seconds")):
+        if f"budget.{unit}" in typed and f"budget.{other}" not in typed:
+            cfg.budget[other] = None
 
 
 @contextmanager

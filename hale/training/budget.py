@@ -29,16 +29,18 @@ class WallClockBudget(pl.Callback):
     Args:
         seconds: of the training clock.
         steps: optimizer steps.
+        spent: the part of the budget that a search before training has spent.
         clock: a monotonic clock in seconds.
 
     Raises:
-        HaleError: the budget is missing, given twice, or not above 0.
+        HaleError: the budget is missing, given twice, or not above what is spent of it.
     """
 
     def __init__(
         self,
         seconds: float | None = None,
         steps: int | None = None,
+        spent: float = 0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if (seconds is None) == (steps is None):
@@ -47,20 +49,23 @@ class WallClockBudget(pl.Callback):
                 f"got seconds={seconds} and steps={steps}"
             )
         if seconds is not None:
-            require("seconds", seconds, above=0)
+            require("seconds", seconds, above=spent)
         if steps is not None:
-            require("steps", steps, above=0)
+            require("steps", steps, above=spent)
         self.seconds = seconds
         self.steps = steps
+        self.spent = spent
         self.clock = TrainingClock(clock)
+        if seconds is not None:
+            self.clock.train_seconds = float(spent)
 
     @property
     def progress(self) -> float:
-        """The share of the budget that is spent, at least 0; 1 and more is all of it."""
+        """The share spent of what the search left, at least 0; 1 and more is all of it."""
         if self.steps is not None:
-            return self.clock.steps_done / self.steps
+            return self.clock.steps_done / (self.steps - self.spent)
         assert self.seconds is not None
-        return self.clock.now() / self.seconds
+        return (self.clock.now() - self.spent) / (self.seconds - self.spent)
 
     def validation_interval(self, validations: int) -> int | timedelta:
         """What lies between ``validations`` validations spread evenly, the last one at the end.
@@ -69,9 +74,9 @@ class WallClockBudget(pl.Callback):
             The trainer's ``val_check_interval``: steps, or a duration.
         """
         if self.steps is not None:
-            return math.ceil(self.steps / validations)
+            return math.ceil((self.steps - self.spent) / validations)
         assert self.seconds is not None  # a little more, or one would come just before the last
-        return timedelta(seconds=self.seconds / (validations - 0.25))
+        return timedelta(seconds=(self.seconds - self.spent) / (validations - 0.25))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop at once where a resumed run has spent all."""
@@ -87,7 +92,7 @@ class WallClockBudget(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Stop when the budget is spent; log it with the training losses."""
-        if self.steps is not None and self.clock.steps_done >= self.steps:
+        if self.steps is not None and self.clock.steps_done >= self.steps - self.spent:
             self.clock.read(pl_module.device)
             trainer.should_stop = True
         elif self.seconds is not None and self.clock.train_seconds >= self.seconds:

@@ -34,9 +34,7 @@ def fit(
 
     ::
 
-        graph = hale.KnowledgeGraph.from_triples(rows)
-        model = hale.fit(graph, seconds=60)
-        model.predict(head="Ada Berg", relation="mother_of", k=5)
+        model = hale.fit(hale.KnowledgeGraph.from_triples(rows), seconds=60)
 
     The same settings give the same model as ``python -m hale.run`` does.
 
@@ -47,27 +45,33 @@ def fit(
         steps: of the optimizer, in place of seconds.
         dim: the embedding dimension.
         seed: of the initial vectors and of the order of queries.
-        folder: the run's, as ``python -m hale.run`` writes it; a run that was interrupted there is
-            resumed, and one that is finished is loaded. Without it nothing is kept on disk.
+        folder: the run's; an interrupted run is resumed there, and a finished one loaded. Without
+            it nothing is kept on disk.
         settings: any other, by the names of the command line, as ``{"loss.weight": 2.0}``.
 
     Raises:
         HaleError: a setting is unknown or out of range, or the folder holds another run.
     """
-    if fixed := {"dataset", "hydra"} & {name.split(".")[0] for name in settings or {}}:
-        raise HaleError(f"settings cannot have {fixed.pop()}: hale.fit is given the graph")
-    given = {"dataset": "memory", "logger": "none", "seed": seed} | dict(settings or {})
-    if steps is not None:
-        given |= {"budget.seconds": seconds, "budget.steps": steps}
-    elif seconds is not None:
-        given["budget.seconds"] = seconds
-    given |= {name: v for name, v in {"model": model, "model.dim": dim}.items() if v is not None}
-    overrides = [f"{name}={_text(value)}" for name, value in given.items()]
+    given = {"model": model, "model.dim": dim, "budget.seconds": seconds, "budget.steps": steps}
+    typed = {name: value for name, value in given.items() if value is not None}
+    overrides = overrides_of(typed | {"seed": seed} | dict(settings or {}))
     with tempfile.TemporaryDirectory() as temporary:
         job = job_of(overrides, Path(folder or temporary))
         require_settings(job.cfg, job.choices)
         train(as_started(job), lambda: graph)
         return load(job.folder)
+
+
+def overrides_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as overrides of the command line, for a graph in memory and without loggers.
+
+    Raises:
+        HaleError: the settings name a dataset, or Hydra's own.
+    """
+    if fixed := {"dataset", "hydra"} & {name.split(".")[0] for name in settings}:
+        raise HaleError(f"settings cannot have {fixed.pop()}: the graph is given")
+    given = {"dataset": "memory", "logger": "none"} | dict(settings)
+    return [f"{name}={_text(value)}" for name, value in given.items()]
 
 
 def train(

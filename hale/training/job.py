@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
@@ -22,9 +23,7 @@ from hale.settings.automatic import Choice
 from hale.settings.build import build, build_all
 from hale.settings.compose import compose
 from hale.training.module import LinkPrediction
-from hale.training.plan import (
-    EvaluationPlan,
-)
+from hale.training.plan import EvaluationPlan
 from hale.training.train import Run
 
 
@@ -94,15 +93,21 @@ def with_choices(job: Job, chosen: Sequence[Choice]) -> Job:
 
 
 def with_plan(job: Job, plan: EvaluationPlan) -> Job:
-    """The job with the plan's numbers of validations and of queries among its settings."""
+    """The job with the plan's numbers of validations, queries and threads among its settings."""
     cfg = copy.deepcopy(job.cfg)
     cfg.validations = plan.validations
     cfg.data.valid_queries, cfg.data.test_queries = plan.valid_queries, plan.test_queries
+    if plan.setting == "budget.seconds":  # the measured choice; a budget in steps measures none
+        cfg.threads = plan.pace.threads
     return replace(job, cfg=cfg, plan=plan)
 
 
 def make_run(
-    job: Job, graph: KnowledgeGraph, stack: ExitStack, callbacks: Sequence[pl.Callback] = ()
+    job: Job,
+    graph: KnowledgeGraph,
+    stack: ExitStack,
+    callbacks: Sequence[pl.Callback] = (),
+    console: Console | None = None,
 ) -> Run:
     """The objects of a settled job on a graph; ``stack`` closes its loggers.
 
@@ -130,6 +135,7 @@ def make_run(
         ],
         callbacks=[*build_all(cfg, "callbacks"), *callbacks],
         plan=job.plan,
+        console=console or Console(),
     )
 
 

@@ -8,28 +8,15 @@ be too small to tell checkpoints apart.
 import dataclasses
 import json
 import math
-import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from hale.errors import HaleError, require_whole
-from hale.evaluation.ranking import rank_batch
-from hale.graphs.loaders import QueryDataModule
-from hale.graphs.queries import QueryBatch
 from hale.runs.files import write_atomically
-from hale.training.clock import synchronize
-from hale.training.module import LinkPrediction
-from hale.training.warm_up import warm_up
+from hale.training.pace import Pace
 
 PLAN_FILE = "plan.json"
-TIMED_STEPS, TIMED_SECONDS = 6, 2.0
-"""Throw-away steps of which the pace is measured, or the seconds after which they end."""
-TIMED_SCORES = 10**8
-"""About so many scores are computed to time ranking: half a second of one core."""
 ENOUGH_QUERIES = 1000
 """Below these a sample is not reduced further as long as validations can be fewer."""
 FEWEST_QUERIES = 100
@@ -37,14 +24,6 @@ FEWEST_QUERIES = 100
 
 Queries = int | Literal["auto", "all"] | None
 """How many queries of a split are ranked: a number, all (or None), or what the budget allows."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds of a training step, and of ranking one query."""
-
-    step_seconds: float
-    query_seconds: float
 
 
 @dataclass(frozen=True)
@@ -91,19 +70,6 @@ class EvaluationPlan:
     def test_seconds(self) -> float:
         """Of the test, the untrained model's included."""
         return self.pace.query_seconds * self.tests * (self.test_queries or self.num_test)
-
-
-def measure_pace(module: LinkPrediction, data: QueryDataModule) -> Pace:
-    """Time throw-away training steps, and the ranking of some validation queries.
-
-    Parameters, buffers, gradients, the global generators and the loaders' state are left as they
-    were. It is measured on the module's device and takes a few seconds at most, unless two steps
-    take longer.
-    """
-    data.setup()
-    batch = _on(next(iter(data.train_dataloader())), module.device)
-    took = warm_up(module, batch, TIMED_STEPS, TIMED_SECONDS)
-    return Pace(statistics.median(took[1:]), _query_seconds(module, data))
 
 
 def evaluation_plan(
@@ -207,37 +173,3 @@ def _sample(allowed: float, count: int) -> int:
         return count
     sizes = (size * 10**power for power in range(2, 12) for size in (1, 2, 5))
     return min(count, max((size for size in sizes if size <= allowed), default=FEWEST_QUERIES))
-
-
-@torch.inference_mode()
-def _query_seconds(module: LinkPrediction, data: QueryDataModule) -> float:
-    """Seconds of ranking one query, the lower of two timings."""
-    batch = _on(next(iter(data.val_dataloader())), module.device)
-    rows = slice(max(16, TIMED_SCORES // data.num_entities))
-    some = dataclasses.replace(
-        batch, entity_B=batch.entity_B[rows], relation_B=batch.relation_B[rows],
-        target_B=batch.target_B[rows],
-    )  # fmt: skip
-    training, took = module.training, []
-    module.eval()
-    for _ in range(2):
-        started = time.perf_counter()
-        rank_batch(module(some), some)
-        synchronize(module.device)
-        took.append(time.perf_counter() - started)
-    module.train(training)
-    return min(took) / len(some)
-
-
-def _on(batch: QueryBatch, device: torch.device) -> QueryBatch:
-    """The batch on a device, with a generator of its own there if it has one."""
-    if batch.entity_B.device == device:
-        return batch
-    moved: dict[str, Any] = {
-        field.name: value.to(device)
-        for field in dataclasses.fields(batch)
-        if hasattr(value := getattr(batch, field.name), "to")
-    }
-    if batch.generator is not None:
-        moved["generator"] = torch.Generator(device).manual_seed(batch.generator.initial_seed())
-    return dataclasses.replace(batch, **moved)

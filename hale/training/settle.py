@@ -6,6 +6,7 @@ run that is resumed or repeated in its folder has the same ones.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,16 +16,12 @@ from hale.errors import HaleError
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.files import write_atomically
 from hale.settings import automatic, recipe
-from hale.settings.automatic import Choice
+from hale.settings.automatic import Candidate, Choice, Facts
 from hale.settings.build import build
 from hale.training.job import Job, make_parts, with_choices, with_plan
-from hale.training.plan import (
-    EvaluationPlan,
-    evaluation_plan,
-    keep_plan,
-    kept_plan,
-    measure_pace,
-)
+from hale.training.pace import fastest_pace, measure_pace
+from hale.training.plan import EvaluationPlan, evaluation_plan, keep_plan, kept_plan
+from hale.training.search import search
 
 RECIPE_FILE = "recipe.json"
 """What was chosen for a run, and why; a folder that has one keeps to it."""
@@ -51,14 +48,18 @@ def settled(job: Job, graph: KnowledgeGraph) -> Job:
     """
     if job.plan is not None:
         return job
-    job = with_choices(job, automatic_choices(job, graph, job.cfg.budget.steps))
+    kind = recipe.kind(job.choices.get("recipe"))
+    if kind not in recipe.AUTOMATIC:
+        return _kept(with_plan(job, planned(job, graph)))
+    known, found, fixed = automatic.facts(graph), Candidate(), fixed_choices(job)
+    spent: list[Choice] = []
+    if kind == "search":
+        tried = {c: automatic_choices(job, known, None, c) for c in automatic.candidates(fixed)}
+        found, *spent = search(job, graph, tried)
+    job = with_choices(job, [*automatic_choices(job, known, None, found), *spent])
     plan = planned(job, graph)
-    if job.chosen:
-        job = with_choices(job, automatic_choices(job, graph, plan.steps))
-    job = with_plan(job, plan)
-    write_choices(job)
-    keep_plan(job.folder, plan)
-    return job
+    job = with_choices(job, [*automatic_choices(job, known, plan.steps, found), *spent])
+    return _kept(with_plan(job, plan))
 
 
 def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
@@ -67,11 +68,12 @@ def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
     budget = build(cfg, "budget")
     module, data = make_parts(cfg, graph)
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    pace = measure_pace(module.to("cuda" if on_gpu else "cpu"), data)
+    measure = measure_pace if cfg.threads or budget.seconds is None else fastest_pace
+    pace = measure(module.to("cuda" if on_gpu else "cpu"), data)
     return evaluation_plan(
         pace,
-        budget_seconds=budget.seconds,
-        budget_steps=budget.steps,
+        budget_seconds=None if budget.seconds is None else budget.seconds - budget.spent,
+        budget_steps=None if budget.steps is None else int(budget.steps - budget.spent),
         steps_per_epoch=len(data.train_dataloader()),
         validations=cfg.validations,
         num_valid=2 * len(graph.valid),
@@ -82,21 +84,44 @@ def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
     )
 
 
-def automatic_choices(job: Job, graph: KnowledgeGraph, steps: int | None = None) -> list[Choice]:
-    """What an automatic recipe chooses for a graph; nothing for another recipe.
+def automatic_choices(
+    job: Job, known: Facts, steps: int | None = None, candidate: Candidate | None = None
+) -> list[Choice]:
+    """What the automatic recipe chooses.
 
     Args:
         job: with the user's choices.
-        graph: to train on.
+        known: of the graph.
         steps: that the budget holds, if that is known.
+        candidate: of a search, in place of what the rules would choose.
     """
-    if recipe.kind(job.choices.get("recipe")) not in recipe.AUTOMATIC:
-        return []
-    known = automatic.facts(graph)
-    groups = automatic.combination(known, fixed_choices(job))
+    candidate = candidate or Candidate()
+    searched = [
+        Choice(group, choice, "found by the search")
+        for group, choice in candidate.choices.items()
+        if group not in fixed_choices(job)
+    ]
+    fixed = fixed_choices(job) | dict(candidate.choices)
+    groups = [*searched, *automatic.combination(known, fixed)]
     combined = with_choices(job, groups)
+    steps = combined.cfg.budget.steps or steps
     values = automatic.values(known, combined.choices, combined.cfg.model.dim, steps)
-    return [*groups, *values]
+    return [*groups, *(_scaled(choice, candidate.factors) for choice in values)]
+
+
+def _scaled(choice: Choice, factors: Mapping[str, float]) -> Choice:
+    factor = factors.get(choice.name)
+    if factor is None:
+        return choice
+    return Choice(choice.name, choice.value * factor, f"{choice.why}; times {factor:g} by search")
+
+
+def _kept(job: Job) -> Job:
+    """The settled job, after its choices and plan have been written to its folder."""
+    write_choices(job)
+    assert job.plan is not None
+    keep_plan(job.folder, job.plan)
+    return job
 
 
 def fixed_choices(job: Job) -> dict[str, str]:

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Run:
         callbacks: beside hale's own.
         plan: whose numbers of validations and of queries the trainer and the data have; it is
             printed before training.
+        console: where everything is printed.
     """
 
     module: LinkPrediction
@@ -64,6 +66,7 @@ class Run:
     loggers: Sequence[Logger] = ()
     callbacks: Sequence[pl.Callback] = ()
     plan: EvaluationPlan | None = None
+    console: Console = field(default_factory=Console)
 
     def train(self) -> dict[str, Any]:
         """Train to the budget, test the best checkpoint and write ``model/`` and ``result.json``.
@@ -79,7 +82,7 @@ class Run:
                 refuses its arguments, or it has more than one process.
         """
         started = time.perf_counter()
-        console, trainer = Console(), self._trainer
+        console, trainer = self.console, self._trainer
         device, model = trainer.strategy.root_device, self.module.model
         variant = kernel_variant(device, model.comparator, self.module.activation, model.dim)
         made = provenance(device, variant)  # the code that runs is that of the start
@@ -133,7 +136,7 @@ class Run:
         ours = [
             self._identity, self.budget.clock, self.budget,
             BudgetSchedule(self.budget, self.schedule), self._warm_up, self._curve,
-            BudgetBar(self.budget, Console()),
+            BudgetBar(self.budget, self.console),
         ]  # fmt: skip
         checkpoints = [self._best, self._checkpoint(filename="last")]
         try:
@@ -176,8 +179,8 @@ class Run:
             "cpu_seconds": self.budget.clock.cpu_seconds,
             "warm_up_seconds": self._warm_up.seconds,
             "steps": self.budget.clock.steps_done,
-            "valid_queries": (self.plan and self.plan.valid_queries) or 2 * len(graph.valid),
-            "test_queries": (self.plan and self.plan.test_queries) or 2 * len(graph.test),
+            "valid_queries": min(self.data.valid_queries or inf, 2 * len(graph.valid)),
+            "test_queries": min(self.data.test_queries or inf, 2 * len(graph.test)),
         }
 
     def _baselines(self) -> dict[str, float]:
@@ -190,26 +193,23 @@ class Run:
         untrained = evaluate(self.module, self.data.test_dataloader(), metrics)
         self.module.train()
         baselines = {"untrained": untrained, "popularity": self._popularity("test")}
-        return {
-            f"{name}/{key}": v for name, values in baselines.items() for key, v in values.items()
-        }
+        return {f"{name}/{key}": m[key] for name, m in baselines.items() for key in m}
 
     def _popularity(self, split: str) -> dict[str, float]:
-        data = self.data
-        batches = data.test_dataloader() if split == "test" else data.val_dataloader()
-        sizes = data.num_entities, data.num_relations
-        return popularity_metrics(data.train_query_T3, batches, *sizes)
+        batches = getattr(self.data, {"test": "test", "valid": "val"}[split] + "_dataloader")()
+        sizes = self.data.num_entities, self.data.num_relations
+        return popularity_metrics(self.data.train_query_T3, batches, *sizes)
 
     def _outcome(self, record: Mapping[str, Any]) -> Outcome:
         """What the verdict is made of, on the test split if there was a test."""
         split = "test" if "test/mrr" in record else "valid"
-        tested = split == "test"
+        popularity = record.get("popularity/mrr") or self._popularity(split)["mrr"]
         return Outcome(
             split=split,
             mrr=record[f"{split}/mrr"],
             ranked=record[f"{split}_queries"],
             total=2 * len(self.data.graph.splits[split]),
-            popularity=record["popularity/mrr"] if tested else self._popularity(split)["mrr"],
+            popularity=popularity,
             untrained=record.get("untrained/mrr"),
             steps=record["steps"],
             steps_per_epoch=len(self.data.train_dataloader()),

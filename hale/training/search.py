@@ -1,0 +1,100 @@
+"""A short search in the first part of a run's budget: successive halving on valid.
+
+Every candidate is trained for a small budget, with a learning rate that falls over it; the better
+half is trained again for twice as much, and so on until two or fewer are left (Jamieson and
+Talwalkar, AISTATS 2016). A trial is an ordinary run in the folder ``search``, so that an
+interrupted search is resumed, and its records and curves remain.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from hale.errors import DivergedError
+from hale.graphs.kg import KnowledgeGraph
+from hale.runs.record import read_result
+from hale.settings.automatic import Candidate, Choice
+from hale.training.job import Job, make_run, with_choices
+
+SHARE = 1 / 3
+"""Of the budget, which the search spends at most."""
+VALID_QUERIES = 2_000
+"""Ranked at the end of a trial, at most."""
+
+
+def search(
+    job: Job, graph: KnowledgeGraph, tried: Mapping[Candidate, Sequence[Choice]]
+) -> tuple[Candidate, Choice]:
+    """The best candidate, and what the search has spent of the budget, with the trials as reason.
+
+    Args:
+        job: whose budget is spent.
+        graph: to train on.
+        tried: what each candidate chooses.
+
+    Raises:
+        DivergedError: all candidates diverge.
+    """
+    unit, setting = _unit(job, len(tried))
+    left, spent = list(tried), 0.0
+    trace: list[str] = []
+    while len(left) > 1 or not trace:
+        scores = {}
+        for candidate in left:
+            trial = _trial(with_choices(job, tried[candidate]), candidate, setting, unit)
+            record = _train(trial, graph)
+            spent += record["steps" if setting == "steps" else "train_seconds"]
+            scores[candidate] = record[job.cfg.monitor]
+            trace.append(f"{candidate} {scores[candidate]:.4f} in {unit:g} {setting}")
+        left = sorted(left, key=lambda c: -scores[c])[: (len(left) + 1) // 2]
+        if len(scores) <= 2 or scores[left[0]] < 0:
+            break
+        unit *= 2
+    if scores[left[0]] < 0:
+        raise DivergedError("all candidates of the search diverged: lower optimizer.lr")
+    spent = round(spent, 3) if setting == "seconds" else int(spent)
+    return left[0], Choice("budget.spent", spent, f"{job.cfg.monitor}: {', '.join(trace)}")
+
+
+def _unit(job: Job, candidates: int) -> tuple[float, str]:
+    """The budget of a trial in the first round, and its unit."""
+    rounds, left = 0.0, candidates
+    factor = 1
+    while True:
+        rounds += left * factor
+        if left <= 2:
+            break
+        left, factor = (left + 1) // 2, factor * 2
+    budget = job.cfg.budget
+    if budget.steps is not None:
+        return max(1, int(budget.steps * SHARE / rounds)), "steps"
+    return float(f"{budget.seconds * SHARE / rounds:.2g}"), "seconds"
+
+
+def _trial(job: Job, candidate: Candidate, setting: str, amount: float) -> Job:
+    """A job of its own for a candidate: no test, no logger, one validation."""
+    cfg = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(job.cfg, resolve=True)))
+    with open_dict(cfg):
+        cfg.budget.seconds = cfg.budget.steps = None
+        cfg.budget[setting] = amount
+        cfg.test, cfg.validations, cfg.logger, cfg.callbacks = False, 1, {}, {}
+        cfg.data.valid_queries = VALID_QUERIES
+    folder = job.folder / "search" / f"{candidate}_{amount:g}{setting}"
+    return replace(job, cfg=cfg, folder=folder, name=folder.name)
+
+
+def _train(trial: Job, graph: KnowledgeGraph) -> dict[str, Any]:
+    """The record of a trial, trained unless it is finished; worse than any other if it diverges."""
+    record = read_result(trial.folder)
+    if record is not None:
+        return record
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with ExitStack() as stack:
+            return make_run(trial, graph, stack, console=Console(quiet=True)).train()
+    except DivergedError:
+        return {"steps": 0, "train_seconds": 0.0, trial.cfg.monitor: -1.0}
