@@ -21,8 +21,8 @@ from hale.settings import automatic, conf_dir
 from hale.settings.automatic import Facts
 from hale.settings.recipe import GROUPS, deciding_rules, kind, read_rules
 from hale.training.fit import _text
-from hale.training.job import job_of
-from hale.training.settle import RECIPE_FILE, settled
+from hale.training.job import job_of, with_choices
+from hale.training.settle import RECIPE_FILE, epoch_choices, settled
 
 QUICK = {"threads": 1, "test": False, "validations": 1}
 
@@ -120,6 +120,22 @@ def test_the_user_wins_and_the_rest_is_chosen(tmp_path, graph):
     strategy = settled(job_of(["dataset=memory", "strategy=sam_neg"], tmp_path / "b"), graph)
     assert (strategy.choices["loss"], strategy.choices["model"]) == ("sam_neg", "rotl")
     assert strategy.cfg.loss.margin == 3.0
+
+
+def test_a_tuned_recipe_follows_the_epochs(tmp_path):
+    few = epoch_choices(job_of(["dataset=wn18rr"], tmp_path), 30)
+    assert {c.name: c.value for c in few} == {"optimizer.lr": 0.03, "loss.weight": 2.0}
+    assert all("epochs <=" in c.why for c in few)
+    more = epoch_choices(job_of(["dataset=wn18rr"], tmp_path), 100)
+    assert {c.name for c in more} == {"optimizer.lr"}
+    assert not epoch_choices(job_of(["dataset=wn18rr"], tmp_path), 200)
+    assert not epoch_choices(job_of(["dataset=wn18rr", "experiment=fig2"], tmp_path), 30)
+    assert not epoch_choices(job_of(["dataset=wn18rr", "recipe=auto"], tmp_path), 30)
+    assert not epoch_choices(job_of(["dataset=codex_m", "model.dim=256"], tmp_path), 30)
+    typed = job_of(["dataset=wn18rr", "optimizer.lr=0.015"], tmp_path)
+    job = with_choices(typed, epoch_choices(typed, 30))
+    assert (job.cfg.optimizer.lr, job.cfg.loss.weight) == (0.015, 2.0)
+    assert job.cfg.loss.alpha == typed.cfg.loss.alpha == 0.015
 
 
 def test_what_was_chosen_is_kept_and_taken_again(tmp_path, graph):

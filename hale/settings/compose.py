@@ -23,8 +23,8 @@ def compose(overrides: Sequence[str], values: Mapping[str, Any] | None = None) -
 
     Args:
         overrides: of the command line.
-        values: of an automatic recipe, by dotted name; they rank below a strategy, an experiment
-            and the overrides.
+        values: that the recipe sets beside its own, by dotted name; they rank below a strategy,
+            an experiment and the overrides.
 
     Raises:
         HaleError: Hydra refuses an override.

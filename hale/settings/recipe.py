@@ -9,9 +9,11 @@ a later one wins::
     - when: {loss: hale, optimizer: adam, min_dim: 128}
       set: {optimizer.lr: 0.012}
 
-``when`` names choices of the config groups (one, or a list of which one must hold) and the least
-dimension. Rules rank below a strategy, an experiment and the command line: conf/config.yaml lists
-them before those, under a name made of all choices, which :class:`RecipeSource` resolves.
+``when`` names choices of the config groups (one, or a list of which one must hold), the least
+dimension, and the most epochs that the budget may hold. The last is known only when the run
+starts, and :mod:`hale.training.settle` applies such rules then. Rules rank below a strategy, an
+experiment and the command line: conf/config.yaml lists them before those, under a name made of all
+choices, which :class:`RecipeSource` resolves.
 
 A dataset without a file has an automatic recipe (``recipe=auto`` asks for one elsewhere). Its
 values are chosen from the graph when the run starts (:mod:`hale.settings.automatic`), and composed
@@ -22,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +60,7 @@ def recipe_file(dataset: str) -> Path:
 
 @contextmanager
 def offered(values: Mapping[str, Any]) -> Iterator[None]:
-    """Compose automatic recipes with these values, by dotted name, in the block."""
+    """Compose recipes with these values, by dotted name, above their own, in the block."""
     token = _offered.set(values)
     try:
         yield
@@ -72,21 +75,24 @@ class Rule:
     Args:
         choices: for some config groups, the choices that the rule is for.
         min_dim: the least dimension that it is for; 0 is any.
+        max_epochs: the most epochs that it is for; None is any.
         values: by dotted name.
     """
 
     choices: Mapping[str, tuple[str, ...]]
     min_dim: int
+    max_epochs: float | None
     values: Mapping[str, Any]
 
     def applies(self, chosen: Mapping[str, str]) -> bool:
-        """Whether the rule is for these choices, at some dimension."""
+        """Whether the rule is for these choices, at some dimension and number of epochs."""
         return all(chosen.get(group) in wanted for group, wanted in self.choices.items())
 
     def __str__(self) -> str:
         """The conditions."""
         words = [f"{group} {' or '.join(wanted)}" for group, wanted in self.choices.items()]
         words += [f"dim >= {self.min_dim}"] if self.min_dim else []
+        words += [f"epochs <= {self.max_epochs:g}"] if self.max_epochs is not None else []
         return ", ".join(words) or "always"
 
 
@@ -106,16 +112,17 @@ def _rule(entry: Any, where: str) -> Rule:
     if not isinstance(entry, dict) or not {"set"} <= entry.keys() <= {"set", "when"}:
         raise HaleError(f"{where}: a rule has `set` and, where it depends on something, `when`")
     when = dict(entry.get("when", {}))
-    min_dim = when.pop("min_dim", 0)
+    min_dim, max_epochs = when.pop("min_dim", 0), when.pop("max_epochs", None)
     if unknown := set(when) - set(GROUPS[1:]):
         raise HaleError(
-            f"{where}: `when` may name {', '.join(GROUPS[1:])} and min_dim, not {unknown.pop()}"
+            f"{where}: `when` may name {', '.join(GROUPS[1:])}, min_dim and max_epochs, "
+            f"not {unknown.pop()}"
         )
     choices = {
         group: tuple(wanted) if isinstance(wanted, list) else (wanted,)
         for group, wanted in when.items()
     }
-    return Rule(choices, min_dim, entry["set"])
+    return Rule(choices, min_dim, max_epochs, entry["set"])
 
 
 def recipe(rules: list[Rule], chosen: Mapping[str, str]) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def recipe(rules: list[Rule], chosen: Mapping[str, str]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for rule in rules:
-        if not rule.applies(chosen):
+        if not rule.applies(chosen) or rule.max_epochs is not None:
             continue
         for name, value in rule.values.items():
             if rule.min_dim and name not in values:
@@ -142,9 +149,17 @@ def recipe(rules: list[Rule], chosen: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def deciding_rules(rules: list[Rule], chosen: Mapping[str, str], dim: int) -> dict[str, Rule]:
-    """The rule that decides each value, by dotted name, for some choices and a dimension."""
-    applying = [rule for rule in rules if rule.applies(chosen) and dim >= rule.min_dim]
+def deciding_rules(
+    rules: list[Rule], chosen: Mapping[str, str], dim: int, epochs: float = inf
+) -> dict[str, Rule]:
+    """The rule that decides each value, by dotted name, for choices, a dimension and epochs."""
+    applying = [
+        rule
+        for rule in rules
+        if rule.applies(chosen)
+        and dim >= rule.min_dim
+        and (rule.max_epochs is None or epochs <= rule.max_epochs)
+    ]
     return {name: rule for rule in applying for name in rule.values}
 
 
@@ -174,10 +189,11 @@ class RecipeSource(ConfigSource):
         return ConfigResult(self.provider, self.full_path(), config, header)
 
     def _values(self, chosen: Mapping[str, str] | None) -> Mapping[str, Any]:
-        """What the rules set for these choices; without any, what is offered."""
+        """What the rules set for these choices, if there are any; and what is offered."""
+        values: dict[str, Any] = {"hydra.run.dir": AUTOMATIC_FOLDER}
         if chosen is not None:
-            return recipe(read_rules(self._file(chosen)), chosen)
-        return _offered.get() or {"hydra.run.dir": AUTOMATIC_FOLDER}
+            values = recipe(read_rules(self._file(chosen)), chosen)
+        return values | dict(_offered.get() or {})
 
     def is_config(self, config_path: str) -> bool:
         name = config_path.removeprefix("recipe/")

@@ -32,10 +32,6 @@ def fit(
 ) -> TrainedModel:
     """Train a model on a graph, by the automatic recipe where nothing else is asked for.
 
-    ::
-
-        model = hale.fit(hale.KnowledgeGraph.from_triples(rows), seconds=60)
-
     The same settings give the same model as ``python -m hale.run`` does.
 
     Args:

@@ -38,7 +38,7 @@ class Job:
         folder: where everything is written.
         name: of the run, in its record.
         sweep: the name of the sweep that it belongs to, if any.
-        chosen: by an automatic recipe, and why; empty for another recipe.
+        chosen: when the run started, by its recipe, and why.
         plan: of its evaluation; None before :func:`settled`.
     """
 
@@ -85,11 +85,11 @@ def with_choices(job: Job, chosen: Sequence[Choice]) -> Job:
     """The job with these choices, which rank below its strategy, experiment and overrides."""
     groups = [c for c in chosen if c.name in recipe.GROUPS]
     values = {c.name: c.value for c in chosen if c.name not in recipe.GROUPS}
-    if recipe.kind(job.choices.get("recipe")) in recipe.AUTOMATIC:
-        composed = compose([*(f"{c.name}={c.value}" for c in groups), *job.overrides], values)
-        choices = dict(composed.hydra.runtime.choices)
-        return replace(job, cfg=_without_hydra(composed), choices=choices, chosen=chosen)
-    return replace(job, chosen=chosen)
+    if not chosen:
+        return job
+    composed = compose([*(f"{c.name}={c.value}" for c in groups), *job.overrides], values)
+    choices = dict(composed.hydra.runtime.choices)
+    return replace(job, cfg=_without_hydra(composed), choices=choices, chosen=chosen)
 
 
 def with_plan(job: Job, plan: EvaluationPlan) -> Job:

@@ -5,6 +5,7 @@ next job of a sweep begins its own. ``record`` is what is known of a run before 
 ``name``, the ``choices`` of the config groups, and the resolved ``config``.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +99,8 @@ def mlflow_logger(
         HaleError: the mlflow package is missing.
     """
     tags = {"folder": str(output_dir), **({"sweep": group} if group else {})}
+    if tracking_uri.startswith("file:"):  # refused by MLflow 3 otherwise
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     try:
         logger = MLFlowLogger(experiment, record["name"], tracking_uri, tags=tags)
     except ModuleNotFoundError as error:

@@ -50,7 +50,8 @@ def settled(job: Job, graph: KnowledgeGraph) -> Job:
         return job
     kind = recipe.kind(job.choices.get("recipe"))
     if kind not in recipe.AUTOMATIC:
-        return _kept(with_plan(job, planned(job, graph)))
+        plan = planned(job, graph)
+        return _kept(with_plan(with_choices(job, epoch_choices(job, plan.epochs)), plan))
     known, found, fixed = automatic.facts(graph), Candidate(), fixed_choices(job)
     spent: list[Choice] = []
     if kind == "search":
@@ -82,6 +83,23 @@ def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
         valid_queries=cfg.data.valid_queries,
         test_queries=cfg.data.test_queries,
     )
+
+
+def epoch_choices(job: Job, epochs: float) -> list[Choice]:
+    """What a tuned recipe sets where the budget holds few epochs; nothing for an experiment.
+
+    The runs of an experiment are compared with each other, so their settings do not follow the
+    machine.
+    """
+    if recipe.kind(job.choices.get("recipe")) != "tuned" or job.choices.get("experiment"):
+        return []
+    rules = recipe.read_rules(recipe.recipe_file(job.choices["dataset"]))
+    deciding = recipe.deciding_rules(rules, job.choices, job.cfg.model.dim, epochs)
+    return [
+        Choice(name, rule.values[name], f"{rule}; the budget holds {epochs:.0f}")
+        for name, rule in deciding.items()
+        if rule.max_epochs is not None
+    ]
 
 
 def automatic_choices(
