@@ -18,19 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.measure import Row, facts, quieten
-from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.family import family
 from hale.graphs.loaders import QueryDataModule
 from hale.graphs.published import benchmark
-from hale.training.schedules import linear
 
 DIM = 32
 VALIDATIONS = 24
@@ -65,7 +63,11 @@ class PyKEEN:
         negatives: per positive (sLCWA).
         loss: name of the loss. The self-adversarial one that PyKEEN's configurations of RotatE
             have was tried with margins of 3 to 9 and learns later than these budgets allow.
-        lr: of Adam, at the start.
+        loss_arguments: of the loss.
+        optimizer: name of the optimizer.
+        lr: of the optimizer, at the start.
+        schedule: ``linear``, down over the budget, or ``constant``.
+        init_std: standard deviation that all vectors start with; None is the model's own start.
     """
 
     model: str
@@ -74,7 +76,11 @@ class PyKEEN:
     model_arguments: dict[str, Any]
     negatives: int | None = None
     loss: str = "crossentropy"
+    loss_arguments: dict[str, Any] | None = None
+    optimizer: str = "Adam"
     lr: float = 0.01
+    schedule: str = "linear"
+    init_std: float | None = None
 
 
 HALE = (f"model.dim={DIM}", "loss=hale", "activation=hanon")
@@ -125,89 +131,48 @@ def run_system(name: str, dataset: str, seconds: float, threads: int) -> Row:
 
 def run_hale(system: Hale, dataset: str, seconds: float, threads: int) -> tuple[list[Row], Row]:
     """Curve and settings of a run of ``hale.run``."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "run"
-        overrides = [
-            *system.overrides, f"dataset={dataset}", f"budget.seconds={system.share * seconds}",
-            "budget.steps=null", f"validations={VALIDATIONS}", "data.valid_queries=all",
-            f"threads={threads}", "test=false", "logger=none", f"hydra.run.dir={folder}",
-        ]  # fmt: skip
-        forced = {"HALE_KERNEL": system.kernel} if system.kernel else {}
-        subprocess.run(
-            [sys.executable, "-m", "hale.run", *overrides], check=True, env=os.environ | forced
-        )
-        with (folder / "curve.csv").open(encoding="utf-8") as file:
-            curve = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    overrides = [
+        *system.overrides, f"dataset={dataset}", f"budget.seconds={system.share * seconds}",
+        "budget.steps=null", f"validations={VALIDATIONS}", "data.valid_queries=all",
+        f"threads={threads}", "test=false",
+    ]  # fmt: skip
+    curve, record = train_hale(overrides, kernel=system.kernel)
     settings = {"overrides": list(system.overrides), "kernel": system.kernel}
     return curve, settings | {"config": record["config"]}
 
 
+def train_hale(
+    overrides: Sequence[str], kernel: str = "", environment: Mapping[str, str] | None = None
+) -> tuple[list[Row], Row]:
+    """Curve and record of ``python -m hale.run`` with these overrides.
+
+    Args:
+        overrides: of its config; logger and folder are chosen here.
+        kernel: forced backend of ``entity_logsumexp``; hale's choice if empty.
+        environment: variables beside those of this process.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "run"
+        forced = {"HALE_KERNEL": kernel} if kernel else {}
+        subprocess.run(
+            [
+                sys.executable, "-m", "hale.run", *overrides, "logger=none",
+                f"hydra.run.dir={folder}",
+            ],
+            check=True, env={**os.environ, **(environment or {}), **forced},
+        )  # fmt: skip
+        with (folder / "curve.csv").open(encoding="utf-8") as file:
+            curve = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        return curve, json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
 def run_pykeen(system: PyKEEN, dataset: str, seconds: float) -> tuple[list[Row], Row]:
     """Curve and settings of a run of PyKEEN."""
-    from pykeen.models import model_resolver
-    from pykeen.training import LCWATrainingLoop, SLCWATrainingLoop, TrainingCallback
-
-    from benchmarks.pykeen_scores import factory, scorer
+    from benchmarks.pykeen_training import train_pykeen
 
     quieten()
-
     graph = family(seed=0) if dataset == "family" else benchmark(dataset)
     data = QueryDataModule(graph, batch_size=4096, seed=0)
     data.setup()
-    curve: list[Row] = []
-
-    class SpentError(Exception):
-        """The budget is spent."""
-
-    class Clock(TrainingCallback):  # type: ignore[misc]
-        """Validates off the clock, sets the learning rate and ends the training.
-
-        Everything is done before a batch: what follows the batch before, the optimizer's step
-        included, is over then.
-        """
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.spent, self.steps = 0.0, -1
-            self.since: float | None = None
-
-        def pre_batch(self, **kwargs: object) -> None:
-            """Read the clock, validate when due, and end the training."""
-            if self.since is not None:
-                self.spent += time.perf_counter() - self.since
-            self.steps += 1
-            if self.spent >= seconds * (len(curve) + 1) / VALIDATIONS:
-                self.validate()
-            if self.spent >= seconds:
-                raise SpentError
-            for group in self.optimizer.param_groups:
-                group["lr"] = system.lr * linear(self.spent / seconds)
-            self.since = time.perf_counter()
-
-        def validate(self) -> None:
-            """Rank the valid split."""
-            metrics = RankingMetrics(data.num_relations)
-            found = evaluate(scorer(self.model), data.val_dataloader(), metrics)
-            valid = {f"valid/{name}": value for name, value in found.items()}
-            curve.append({"step": self.steps, "train_seconds": self.spent, **valid})
-            print(f"  {self.spent:6.1f} s  valid/mrr {found['mrr']:.4f}", flush=True)
-
-    triples = factory(graph, inverse=system.loop == "LCWA")
-    model = model_resolver.make(
-        system.model, triples_factory=triples, random_seed=0, loss=system.loss,
-        **system.model_arguments,
-    )  # fmt: skip
-    sampling = {"negative_sampler_kwargs": {"num_negs_per_pos": system.negatives}}
-    loop = {"LCWA": LCWATrainingLoop, "sLCWA": SLCWATrainingLoop}[system.loop](
-        model=model, triples_factory=triples, optimizer="Adam",
-        optimizer_kwargs={"lr": system.lr}, automatic_memory_optimization=False,
-        **(sampling if system.negatives else {}),
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, suppress(SpentError):
-        loop.train(
-            triples, num_epochs=10**9, batch_size=system.batch_size, use_tqdm=False,
-            callbacks=Clock(), checkpoint_directory=folder, pin_memory=False,
-        )  # fmt: skip
-    settings = asdict(system) | {"optimizer": "Adam", "schedule": "linear"}
-    return curve, settings | {"inverse_relations": triples.create_inverse_triples}
+    trained = train_pykeen(system, data, seconds, VALIDATIONS, seed=0)
+    return trained.curve, trained.settings
