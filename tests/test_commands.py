@@ -151,7 +151,7 @@ def test_predict_answers_a_file_of_queries(call, fail, trained_folder):
         (["results", "."], "holds no finished runs"),
         (["results", "RUN", "--sort", "beauty"], "--sort must be one of model, loss"),
         (["stats", "nothing"], "nothing is neither a path nor a dataset: choose one of family"),
-        (["stats", "."], "has no train.txt or train.tsv"),
+        (["stats", "."], ". is a folder without train, valid and test or other files of triples"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(fail, trained_folder, arguments, message):
