@@ -95,11 +95,10 @@ def run_each(given: argparse.Namespace, tasks: list[Task]) -> None:
             flush=True,
         )
         command = [
-            sys.executable, "-m", "benchmarks.own_data", str(given.graphs_folder), "--graphs",
-            task.row, "--systems", task.system, "--seeds", str(task.seed), "--seconds",
-            f"{task.seconds:g}", "--threads", str(task.threads), "--folder", str(given.folder),
+            sys.executable, "-m", "benchmarks.own_data", str(given.graphs_folder), *task.options,
+            "--folder", str(given.folder), "--here",
         ]  # fmt: skip
-        if subprocess.run([*command, "--here"], check=False).returncode:
+        if subprocess.run(command, check=False).returncode:
             failed.append(f"{task.row} {task.system} {task.seed}")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; run again to go on")

@@ -80,7 +80,7 @@ def result_row(row: str, seconds: float, records: Sequence[Row]) -> list[str]:
 def sizes(records: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
     """Heading and lines of the table of graphs."""
     names = ("entities", "relations", "train", "valid", "test")
-    found = {r["graph"]: [f"{r[name]:,}" for name in names] for r in records}
+    found = {r["graph"]: [f"{r['sizes'][name]:,}" for name in names] for r in records}
     order = sorted(found, key=lambda graph: _place((graph, 0.0)))
     return ["graph", *names], [[graph, *found[graph]] for graph in order]
 
@@ -128,16 +128,18 @@ def _place(row: tuple[str, float]) -> tuple[int, str, float]:
 def _mean(values: Sequence[float]) -> str:
     if not values:
         return ""
-    spread = f" ± {_mrr(statistics.stdev(values))}" if len(values) > 2 else ""
-    return _mrr(statistics.mean(values)) + spread
+    mean = statistics.mean(values)
+    spread = f" ± {_mrr(statistics.stdev(values), _digits(mean))}" if len(values) > 2 else ""
+    return _mrr(mean) + spread
 
 
-def _mrr(value: float) -> str:
-    return f"{value:.3f}".lstrip("0") if value >= 0.0995 or value == 0 else _small(value)
+def _mrr(value: float, digits: int | None = None) -> str:
+    return f"{value:.{digits or _digits(value)}f}".lstrip("0")
 
 
-def _small(value: float) -> str:
-    return f"{value:.4f}".lstrip("0")
+def _digits(value: float) -> int:
+    """Decimals of an MRR."""
+    return 3 if value >= 0.0995 else 4
 
 
 def _change(means: dict[str, float], other: str | None) -> str:

@@ -10,6 +10,7 @@ their best validation.
 """
 
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -62,6 +63,14 @@ class Task:
         """Graph and dimension, as on the command line: ``codex-s@32``."""
         return self.graph if self.dim is None else f"{self.graph}@{self.dim}"
 
+    @property
+    def options(self) -> list[str]:
+        """Those of ``benchmarks.own_data`` that ask for this run alone."""
+        return [
+            "--graphs", self.row, "--systems", self.system, "--seeds", str(self.seed),
+            "--seconds", f"{self.seconds:g}", "--threads", str(self.threads),
+        ]  # fmt: skip
+
 
 def applies(task: Task) -> bool:
     """Whether there is such a system for the graph."""
@@ -84,15 +93,16 @@ def run_task(task: Task, folder: Path) -> Row:
     }
     run = run_hale if task.system in HALE else run_pykeen
     found = run(task, folder, graph)
-    row = asdict(task) | sizes | {"load": load} | facts()
+    row = asdict(task) | {"sizes": sizes, "load": load} | facts()
+    row |= {"command": shlex.join(["python", "-m", "benchmarks.own_data", "GRAPHS", *task.options])}
     row["hardware"] |= found.pop("hardware", {})
     return row | found | {"total_seconds": time.perf_counter() - started}
 
 
 def run_hale(task: Task, folder: Path, graph: KnowledgeGraph) -> Row:
     """Metrics and settings of a run of ``hale.run``."""
-    overrides = hale_overrides(task, folder, graph.num_entities, len(graph.train))
-    curve, record = train_hale(overrides, environment={"HALE_DATA_DIR": str(folder)})
+    overrides = hale_overrides(task, graph.num_entities, len(graph.train))
+    curve, record = train_hale(overrides, data=folder)
     metrics = {
         split: {name: record[f"{split}/{name}"] for name in METRICS}
         for split in ("valid", "test", "popularity", "untrained")
@@ -108,16 +118,15 @@ def run_hale(task: Task, folder: Path, graph: KnowledgeGraph) -> Row:
     }
 
 
-def hale_overrides(task: Task, folder: Path, entities: int, triples: int) -> list[str]:
-    """What ``python -m hale.run`` is given.
+def hale_overrides(task: Task, entities: int, triples: int) -> list[str]:
+    """What ``python -m hale.run`` is given in the folder of the graphs.
 
     Args:
         task: with one of hale's systems.
-        folder: of the graphs.
         entities: of the graph.
         triples: of train.
     """
-    own = ["dataset=tsv", f"dataset.path='{folder / task.graph}'", "dataset.unseen=keep"]
+    own = ["dataset=tsv", f"dataset.path={task.graph}", "dataset.unseen=keep"]
     system = {
         "default": own,
         "tuned": [f"dataset={task.graph.replace('-', '_')}"],

@@ -1,5 +1,6 @@
 """PyKEEN trained by its public API on a training clock; hale ranks, off the clock."""
 
+import gc
 import tempfile
 import time
 from collections.abc import Callable
@@ -115,6 +116,8 @@ def train_pykeen(
         lambda share: system.lr * SCHEDULES[system.schedule](share),
         lambda current: rank(current, data, "valid"),
     )  # fmt: skip
+    gc.collect()
+    gc.freeze()  # PyKEEN collects garbage in every epoch: not through all that hale has imported
     with tempfile.TemporaryDirectory() as folder, suppress(SpentError):
         loop.train(
             triples, num_epochs=10**9, batch_size=system.batch_size, use_tqdm=False,

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from hale.graphs.family import family
 from hale.graphs.loaders import QueryDataModule
 from hale.graphs.published import benchmark
 
+ROOT = Path(__file__).resolve().parents[1]
 DIM = 32
 VALIDATIONS = 24
 """Over the budget, evenly on the training clock."""
@@ -142,24 +143,26 @@ def run_hale(system: Hale, dataset: str, seconds: float, threads: int) -> tuple[
 
 
 def train_hale(
-    overrides: Sequence[str], kernel: str = "", environment: Mapping[str, str] | None = None
+    overrides: Sequence[str], kernel: str = "", data: Path | None = None
 ) -> tuple[list[Row], Row]:
     """Curve and record of ``python -m hale.run`` with these overrides.
 
     Args:
         overrides: of its config; logger and folder are chosen here.
         kernel: forced backend of ``entity_logsumexp``; hale's choice if empty.
-        environment: variables beside those of this process.
+        data: folder of all graphs, in which the run starts: paths are relative to it.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
+        here = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         forced = {"HALE_KERNEL": kernel} if kernel else {}
+        graphs = {} if data is None else {"HALE_DATA_DIR": str(data)}
         subprocess.run(
             [
                 sys.executable, "-m", "hale.run", *overrides, "logger=none",
                 f"hydra.run.dir={folder}",
             ],
-            check=True, env={**os.environ, **(environment or {}), **forced},
+            check=True, cwd=data, env=os.environ | here | forced | graphs,
         )  # fmt: skip
         with (folder / "curve.csv").open(encoding="utf-8") as file:
             curve = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
