@@ -36,8 +36,12 @@ class UserError(CompactHydraException):
     """A user's mistake in a job of a sweep, which Hydra prints as its message alone."""
 
 
-def run(cfg: DictConfig) -> float:
+def run(cfg: DictConfig, resumed: bool = False) -> float:
     """Train, test and record one run in Hydra's output folder.
+
+    Args:
+        cfg: the settings.
+        resumed: whether they are those that the folder keeps, with all that was chosen.
 
     Returns:
         The best value of ``cfg.monitor``, for sweepers.
@@ -57,7 +61,9 @@ def run(cfg: DictConfig) -> float:
 
     name = hydra_job.job.override_dirname or folder.name
     choices, overrides = dict(hydra_job.runtime.choices), list(hydra_job.overrides.task)
-    job = as_started(Job(cfg, choices, overrides, folder, name, _sweep(hydra_job)))
+    search_path = [o for o in hydra_job.overrides.hydra if o.startswith("hydra.searchpath=")]
+    job = Job(cfg, choices, overrides, folder, name, _sweep(hydra_job), search_path)
+    job = as_started(job, resumed)
     finished = (folder / RESULT_FILE).exists()
     record = train(job, lambda: build(cfg, "dataset"))
     if finished:
@@ -91,7 +97,7 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> float:
     HydraConfig.instance().set_config(OmegaConf.create({"hydra": typed}))
     configure_log(job.job_logging)
     with reported(folder, sweep=False):
-        return run(cfg)
+        return run(cfg, resumed=True)
     raise AssertionError  # ``reported`` passes on every error
 
 

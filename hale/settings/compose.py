@@ -50,12 +50,9 @@ def one_budget(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 @contextmanager
 def _initialized() -> Iterator[None]:
-    """Hydra, initialized with hale's conf, also within a job of Hydra's."""
-    instance = GlobalHydra.instance()
-    outer = instance.hydra
-    instance.clear()
-    try:
+    """Hydra, initialized with hale's conf; within a job, as the job has it, with its folders."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+    else:
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="hale"):
             yield
-    finally:
-        instance.hydra = outer

@@ -43,6 +43,7 @@ AUTOMATIC = ("auto", "search")
 AUTOMATIC_FOLDER = "outputs/auto_${hydra:runtime.choices.dataset}/${now:%Y-%m-%d_%H-%M-%S-%f}"
 """Where a run with an automatic recipe is kept: its model is chosen later."""
 
+_folders: set[Path] = set()  # of recipe files, beside hale's own: those on Hydra's search path
 _offered: ContextVar[Mapping[str, Any] | None] = ContextVar("offered", default=None)
 
 
@@ -55,7 +56,9 @@ def kind(choice: str | None) -> str | None:
 
 def recipe_file(dataset: str) -> Path:
     """Where the rules of a dataset are, if it has any."""
-    return conf_dir() / "recipe" / f"{dataset}.yaml"
+    own = conf_dir() / "recipe" / f"{dataset}.yaml"
+    others = (folder / f"{dataset}.yaml" for folder in _folders)
+    return own if own.is_file() else next((file for file in others if file.is_file()), own)
 
 
 @contextmanager
@@ -175,6 +178,11 @@ class RecipeSource(ConfigSource):
     Its path is the folder of recipe files; an empty one stands for hale's own.
     """
 
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        if self.path:
+            _folders.add(Path(self.path))
+
     @staticmethod
     def scheme() -> str:
         return "recipe"
@@ -196,8 +204,11 @@ class RecipeSource(ConfigSource):
         return values | dict(_offered.get() or {})
 
     def is_config(self, config_path: str) -> bool:
-        name = config_path.removeprefix("recipe/")
-        return name in AUTOMATIC or len(self._chosen(config_path)) == len(GROUPS)
+        chosen = self._chosen(config_path)
+        if len(chosen) < len(GROUPS):
+            return config_path.removeprefix("recipe/") in AUTOMATIC
+        automatic = not self.path and not recipe_file(chosen["dataset"]).is_file()
+        return automatic or self._file(chosen).is_file()
 
     def is_group(self, config_path: str) -> bool:
         return False

@@ -38,6 +38,7 @@ class Job:
         folder: where everything is written.
         name: of the run, in its record.
         sweep: the name of the sweep that it belongs to, if any.
+        search_path: overrides of Hydra's own that say where choices are found.
         chosen: when the run started, by its recipe, and why.
         plan: of its evaluation; None before :func:`settled`.
     """
@@ -48,6 +49,7 @@ class Job:
     folder: Path
     name: str
     sweep: str | None = None
+    search_path: Sequence[str] = ()
     chosen: Sequence[Choice] = ()
     plan: EvaluationPlan | None = None
 
@@ -87,7 +89,8 @@ def with_choices(job: Job, chosen: Sequence[Choice]) -> Job:
     values = {c.name: c.value for c in chosen if c.name not in recipe.GROUPS}
     if not chosen:
         return job
-    composed = compose([*(f"{c.name}={c.value}" for c in groups), *job.overrides], values)
+    typed = [*(f"{c.name}={c.value}" for c in groups), *job.search_path, *job.overrides]
+    composed = compose(typed, values)
     choices = dict(composed.hydra.runtime.choices)
     return replace(job, cfg=_without_hydra(composed), choices=choices, chosen=chosen)
 

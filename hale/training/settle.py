@@ -7,6 +7,7 @@ run that is resumed or repeated in its folder has the same ones.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,8 +29,12 @@ RECIPE_FILE = "recipe.json"
 OVERLAYS = ("strategy", "experiment", "debug")
 
 
-def as_started(job: Job) -> Job:
+def as_started(job: Job, composed: bool = False) -> Job:
     """The job with the choices and the plan that its folder keeps, if it was started before.
+
+    Args:
+        job: as it is asked for.
+        composed: whether its settings have the choices already, as those in its folder do.
 
     Raises:
         HaleError: they are damaged.
@@ -37,7 +42,10 @@ def as_started(job: Job) -> Job:
     chosen, plan = kept_choices(job.folder), kept_plan(job.folder)
     if chosen is None or plan is None:
         return job
-    return with_plan(with_choices(job, chosen), plan)
+    if not composed:
+        return with_plan(with_choices(job, chosen), plan)
+    groups = {c.name: c.value for c in chosen if c.name in recipe.GROUPS}
+    return replace(job, choices={**job.choices, **groups}, chosen=chosen, plan=plan)
 
 
 def settled(job: Job, graph: KnowledgeGraph) -> Job:
