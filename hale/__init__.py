@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from hale.graphs.kg import KnowledgeGraph
     from hale.runs.trained import load
     from hale.training.fit import fit
+    from hale.training.update import update
 
-__all__ = ["KnowledgeGraph", "__version__", "fit", "load"]
+__all__ = ["KnowledgeGraph", "__version__", "fit", "load", "update"]
 
 _HOMES = {
     "KnowledgeGraph": "hale.graphs.kg", "fit": "hale.training.fit", "load": "hale.runs.trained",
+    "update": "hale.training.update",
 }  # fmt: skip
 
 

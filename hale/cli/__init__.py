@@ -23,13 +23,15 @@ from hale.cli import (
     results,
     resume,
     stats,
+    update,
 )
 from hale.errors import HaleError
 
 COMMANDS: dict[str, ModuleType] = {
     module.__name__.rsplit(".", 1)[-1]: module
     for module in (
-        predict, evaluate, classify, export, results, report, stats, recipe, resume, dashboard,
+        predict, evaluate, classify, export, update, results, report, stats, recipe, resume,
+        dashboard,
     )
 }  # fmt: skip
 

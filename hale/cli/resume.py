@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from hale.cli.update import settings_of
+
 SUMMARY = "continue a run that was interrupted, from its last checkpoint"
 
 
@@ -21,6 +23,12 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         HaleError: the folder is not a run's, or its checkpoint does not fit the settings.
     """
-    from hale.run import resume
+    folder = Path(args.folder)
+    from hale.run import reported, resume
+    from hale.training.update import finish, is_update
 
-    resume(Path(args.folder), args.overrides)
+    if is_update(folder):
+        with reported(folder, sweep=False):
+            finish(folder, settings_of(args.overrides))
+    else:
+        resume(folder, args.overrides)

@@ -91,6 +91,7 @@ def find_runs(top: Path) -> list[RunFolder]:
         raise HaleError(f"{top} is not a folder: give one that holds runs")
     found = {path.parent for path in top.rglob(RESULT_FILE)}
     found -= {path for path in found if path.name == "model" and path.parent in found}
+    found -= {path for path in found if path.name == "start"}  # what an update starts from
     started = {path.parent.parent for path in top.rglob(".hydra/overrides.yaml")}
     trials = [run for path in top.rglob(f"*{TRIALS}") for run in _read_trials(path)]
     return sorted([*map(_read, found | started), *trials], key=lambda run: run.path)

@@ -46,12 +46,14 @@ class TrainedModel:
         activation: the one that it was trained with; scores are ``-activation(distance)``.
         graph: names and known triples.
         record: ``result.json`` of the run.
+        folder: of the run, or of the model, that it was loaded from.
     """
 
     model: QueryModel
     activation: Activation
     graph: KnowledgeGraph
     record: Mapping[str, Any]
+    folder: Path | None = None
 
     def predict(
         self,
@@ -181,6 +183,12 @@ class TrainedModel:
         """The vector of each entity, by name."""
         return dict(zip(self.graph.entities, _numpy(self.model.entity), strict=True))
 
+    def update(self, add: object = None, remove: object = None, **options: Any) -> "TrainedModel":
+        """:func:`hale.update` of this model, which returns another one."""
+        import hale  # not from the package, which is above this one
+
+        return hale.update(self, add, remove, **options)
+
     def ids(self, triples: Iterable[tuple[Name, Name, Name]]) -> Tensor:
         """:func:`hale.runs.naming.triple_ids` of this graph."""
         return triple_ids(self.graph, triples)
@@ -235,7 +243,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
         ModelFolderError: there is no model folder, or it is damaged or of another format.
     """
     model, activation, graph, record = read_model(Path(path))
-    return TrainedModel(model.to(device), activation, graph, record)
+    return TrainedModel(model.to(device), activation, graph, record, Path(path))
 
 
 def _numpy(value: Tensor) -> NDArray[np.floating[Any]]:

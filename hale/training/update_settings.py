@@ -1,0 +1,136 @@
+"""The settings of an update: those of the run that it updates, but for what is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hale.errors import HaleError
+from hale.graphs.columns import Columns
+from hale.graphs.reading import Unseen
+from hale.graphs.triple_file import Form
+from hale.runs.model_path import find_model
+from hale.runs.trained import TrainedModel
+from hale.settings.automatic import Choice
+from hale.training.job import Job
+
+READING = ("columns", "weight", "format", "literals", "unseen")
+"""Settings of the dataset that say how the new triples are read."""
+FIXED = ("model", "activation", "dataset", "recipe", "strategy", "experiment", "debug", "hydra")
+"""Parts of the settings that an update cannot change."""
+SMALLER, SMALLEST = 4, 512
+"""So many times smaller is an update's batch, but for batches of no more than the second number: a
+short budget holds few steps."""
+FASTER = 1.5
+"""So many times larger is an update's learning rate at the start."""
+
+
+@dataclass(frozen=True)
+class Update(Job):
+    """A run that starts from another one's model.
+
+    Args:
+        parent: ``folder`` and ``fingerprint`` (of the graph) of the run that it updates, and
+            ``batch_size`` and ``lr``, those of the run at the beginning of a chain of updates.
+    """
+
+    parent: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """As of every run, and the parent."""
+        return super().record() | {"parent": dict(self.parent)}
+
+
+def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -> Update:
+    """The run of an update, with its batch size and learning rate.
+
+    Args:
+        model: that is updated.
+        settings: that differ from those of its run, by dotted name.
+        folder: of the update.
+
+    Raises:
+        HaleError: a setting that an update does not have.
+    """
+    record = model.record
+    cfg = _settings(record["config"], settings)
+    before = record.get("parent") or {
+        "batch_size": record["config"]["data"]["batch_size"],
+        "lr": record["config"]["optimizer"]["lr"],
+    }
+    batch, lr = before["batch_size"], before["lr"]
+    rules = [
+        ("data.batch_size", max(batch // SMALLER, min(batch, SMALLEST)), batch),
+        ("optimizer.lr", FASTER * lr, lr),
+    ]
+    chosen = []
+    for name, value, old in rules:
+        if name not in settings:
+            OmegaConf.update(cfg, name, value)
+            chosen.append(Choice(name, value, f"an update takes more, smaller steps than {old:g}"))
+    home = "" if model.folder is None else str(_run_folder(model.folder).resolve())
+    parent = {"folder": home, "fingerprint": model.graph.fingerprint, "batch_size": batch, "lr": lr}
+    overrides = [f"{name}={value}" for name, value in settings.items()]
+    choices: Mapping[str, Any] = record["choices"]
+    return Update(cfg, choices, overrides, folder, folder.name, chosen=chosen, parent=parent)
+
+
+def _settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> DictConfig:
+    """The settings of the run that is updated, without what was planned for it, and the changes."""
+    cfg = OmegaConf.create(dict(config))
+    planned = {"data.valid_queries": "auto", "data.test_queries": "auto", "threads": None}
+    for name, value in (planned | {"budget.spent": 0}).items():
+        OmegaConf.update(cfg, name, value, force_add=True)
+    of_files = {f"dataset.{name}" for name in READING}
+    set_values(cfg, {name: value for name, value in settings.items() if name not in of_files})
+    return cfg
+
+
+def set_values(cfg: DictConfig, settings: Mapping[str, Any]) -> None:
+    """Change values of an update's settings.
+
+    Raises:
+        HaleError: a setting that there is not, or that an update cannot change.
+    """
+    for name, value in settings.items():
+        if name.split(".")[0] in FIXED:
+            raise HaleError(
+                f"{name} is that of the run that is updated: leave it out, or train anew to change "
+                "it"
+            )
+        if "." not in name and isinstance(cfg.get(name), DictConfig):
+            raise HaleError(
+                f"{name}={value}: an update changes values, not choices: {name}.KEY=..."
+            )
+        parent, _, key = name.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if not isinstance(node, DictConfig) or key not in node:
+            raise HaleError(f"no setting of the run that is updated is called {name}")
+        OmegaConf.update(cfg, name, value)
+    for unit, other in (("seconds", "steps"), ("steps", "seconds")):
+        if settings.get(f"budget.{unit}") is not None and f"budget.{other}" not in settings:
+            cfg.budget[other] = None
+
+
+def reading(model: TrainedModel, settings: Mapping[str, Any]) -> tuple[Form, Unseen]:
+    """How the new triples are read: as the old ones were, but for what is given.
+
+    Raises:
+        ArgumentError: a value out of range.
+    """
+    dataset = model.record["config"].get("dataset") or {}
+    like = {name: dataset.get(name) for name in READING if name != "format"}
+    given = {n: settings[f"dataset.{n}"] for n in READING if f"dataset.{n}" in settings}
+    use = {k: v for k, v in (like | given).items() if v is not None}
+    columns = use.get("columns")
+    chosen = Columns(None if columns is None else tuple(columns), use.get("weight"))
+    form = Form(chosen, use.get("format"), use.get("literals", "drop"))
+    return form, use.get("unseen", "error")
+
+
+def _run_folder(folder: Path) -> Path:
+    """The run's folder, from it or from the model folder in it."""
+    found = find_model(folder)
+    return found.parent if found.name == "model" else found
