@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hale.cli.output import add_table_arguments, require_writable, write_rows
 from hale.errors import HaleError
 from hale.graphs.names import UnknownNameError
-from hale.graphs.triple_file import Form, read_blocks
+from hale.graphs.triple_file import read_blocks, table_form
 from hale.runs.model_path import find_model
 from hale.runs.tables import Row
 
@@ -107,7 +107,7 @@ def _rows(
 def _read(path: Path) -> dict[str, Query]:
     """The queries of a file, by place (``FILE:LINE``)."""
     queries: dict[str, Query] = {}
-    for block in read_blocks(path, Form()):
+    for block in read_blocks(path, table_form(path)):
         for at in range(len(block.head)):
             place, (head, relation, tail) = block.place(at), block.names(at)
             if (head == ASKED) == (tail == ASKED):

@@ -29,7 +29,7 @@ from hale.graphs.named_triples import (
 )
 from hale.graphs.names import shown
 from hale.graphs.splitting import draw
-from hale.graphs.triple_file import STDIN, Form, read_blocks
+from hale.graphs.triple_file import STDIN, Form, read_blocks, table_form
 
 SPLITS = ("train", "valid", "test")
 
@@ -135,11 +135,13 @@ def read_and_split(files: Sequence[Path], held_out: float, seed: int, form: Form
 def read_triples(path: Path, entities: Sequence[str], relations: Sequence[str]) -> Tensor:
     """Read a file whose names are all known; int64 of shape (T, 3), without repeated triples.
 
+    A file whose suffix names no format is TSV.
+
     Raises:
         DatasetError: an unknown name, or malformed content.
     """
     known = KnownNames("entity", entities), KnownNames("relation", relations)
-    chunks = [to_ids(block, *known) for block in read_blocks(path, Form())]
+    chunks = [to_ids(block, *known) for block in read_blocks(path, table_form(path))]
     if not chunks:
         raise DatasetError(f"{path} has no triples")
     return torch.from_numpy(distinct(np.concatenate(chunks, dtype=np.int64), None)[0])

@@ -72,6 +72,11 @@ def format_of(path: Path) -> str | None:
     return last if last in FORMATS else None
 
 
+def table_form(path: Path) -> Form:
+    """The form of a file of triples or queries on a command line: TSV unless its suffix tells."""
+    return Form(format=format_of(path) or "tsv")
+
+
 def read_blocks(path: Path, form: Form) -> Iterator[NamedTriples]:
     """The triples of a file, or of standard input, whose format is TSV unless given.
 
