@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remove", metavar="TRIPLES", nargs="+", default=[], help="triples that the graph has"
     )
-    parser.add_argument("--out", metavar="FOLDER", help="the update's; default: RUN-update-1, ...")
+    parser.add_argument(
+        "--out", metavar="FOLDER", nargs="+", default=[],
+        help="the update's; default: RUN-update-1, RUN-update-2, ...",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,8 +41,11 @@ def run(args: argparse.Namespace) -> None:
         HaleError: no model, nothing that changes its graph, or settings that an update cannot have.
     """
     model = find_model(args.run)
-    words = [*args.settings, *filter(SETTING.match, [*args.add, *args.remove])]
-    add, remove = ([w for w in given if not SETTING.match(w)] for given in (args.add, args.remove))
+    listed = (args.add, args.remove, args.out)  # argparse gives them the settings that follow
+    words = [*args.settings, *(w for given in listed for w in given if SETTING.match(w))]
+    add, remove, out = ([w for w in given if not SETTING.match(w)] for given in listed)
+    if len(out) > 1:
+        raise HaleError(f"--out takes one folder, got {' '.join(out)}")
     if not add and not remove:
         raise HaleError("nothing to update: give --add TRIPLES, --remove TRIPLES or both")
     settings = settings_of(words)
@@ -47,13 +53,11 @@ def run(args: argparse.Namespace) -> None:
     from hale.runs.trained import load
     from hale.training.update import finish, prepare
 
-    folder = (
-        Path(args.out)
-        if args.out
-        else free_folder(model.parent if model.name == "model" else model)
-    )
+    home = model.parent if model.name == "model" else model
+    folder = Path(out[0]) if out else free_folder(home)
     growth = prepare(load(args.run), add, remove, folder, settings)
-    print(f"{args.run}: {growth}; {folder}", flush=True)
+    finished = " (finished)" if (folder / RESULT_FILE).exists() else ""
+    print(f"{args.run}: {growth}; {folder}{finished}", flush=True)
     with reported(folder, sweep=False):
         finish(folder)
 

@@ -24,6 +24,7 @@ from hale.runs.record import RESULT_FILE, changed
 from hale.runs.trained import TrainedModel, load
 from hale.settings.automatic import Choice
 from hale.settings.build import build
+from hale.settings.checks import require_settings
 from hale.training.fit import train
 from hale.training.job import make_parts, with_plan
 from hale.training.plan import kept_plan
@@ -96,6 +97,8 @@ def prepare(
         HaleError: as :func:`update`.
     """
     job = update_job(model, settings, folder)
+    require_settings(job.cfg, job.choices)
+    build(job.cfg, "budget")
     form, unseen = reading(model, settings)
     added: dict[str, Iterable[NamedTriples]] = {}
     for source in add:
@@ -108,6 +111,7 @@ def prepare(
     if _is_prepared(folder, job, growth):
         return growth
     module, _ = make_parts(job.cfg, growth.graph)
+    module.configure_optimizers()  # which refuses its arguments before anything is written
     query_T3 = reciprocal(growth.graph.train, growth.graph.num_relations)
     grow_model(module.model, model.model.state_dict(), _kinds(job.cfg), query_T3)
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +139,8 @@ def finish(folder: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
     )  # fmt: skip
     plan = kept_plan(folder)
     parent = started["parent"]
-    state = saved_optimizer(Path(parent["folder"]), parent["fingerprint"])
+    home = parent["folder"]
+    state = saved_optimizer(Path(home), parent["fingerprint"]) if home else None
     start = WarmStart(model.state_dict(), _kinds(cfg), state)
     return train(with_plan(job, plan) if plan else job, lambda: graph, [start])
 

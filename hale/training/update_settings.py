@@ -32,7 +32,8 @@ class Update(Job):
     """A run that starts from another one's model.
 
     Args:
-        parent: ``folder`` and ``fingerprint`` (of the graph) of the run that it updates, and
+        parent: ``folder`` (None if it was not kept) and ``fingerprint`` (of the graph) of the run
+            that it updates, and
             ``batch_size`` and ``lr``, those of the run at the beginning of a chain of updates.
     """
 
@@ -70,8 +71,13 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
         if name not in settings:
             OmegaConf.update(cfg, name, value)
             chosen.append(Choice(name, value, f"an update takes more, smaller steps than {old:g}"))
-    home = "" if model.folder is None else str(_run_folder(model.folder).resolve())
-    parent = {"folder": home, "fingerprint": model.graph.fingerprint, "batch_size": batch, "lr": lr}
+    home = _run_folder(model.folder) if model.folder and model.folder.is_dir() else None
+    parent = {
+        "folder": home and str(home.resolve()),
+        "fingerprint": model.graph.fingerprint,
+        "batch_size": batch,
+        "lr": lr,
+    }
     overrides = [f"{name}={value}" for name, value in settings.items()]
     choices: Mapping[str, Any] = record["choices"]
     return Update(cfg, choices, overrides, folder, folder.name, chosen=chosen, parent=parent)
