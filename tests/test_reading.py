@@ -645,4 +645,5 @@ def test_every_python_block_of_the_page_runs(tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["100", "('north_of',", "'near')", "179", "10"]
+    assert done.stdout.split()[:5] == ["100", "('north_of',", "'near')", "179", "10"]
+    assert all(line.startswith("city") for line in done.stdout.splitlines()[-3:])
