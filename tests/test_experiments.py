@@ -247,7 +247,12 @@ def test_concurrent_runs_are_marked_and_use_hydras_launcher():
     overrides = settings("fig3", Budget("9steps"), "cpu", 2)
     (run,) = expand("fig3", [*overrides, *TINY, "strategy=hale"], Path("out"))
     assert run.config["jobs"] == 2
-    assert run.config["budget"] | {"_target_": 0} == {"_target_": 0, "seconds": None, "steps": 9}
+    assert run.config["budget"] | {"_target_": 0} == {
+        "_target_": 0,
+        "seconds": None,
+        "steps": 9,
+        "spent": 0,
+    }
     words = command("fig3", overrides, Path("out"), 2)
     assert words[:4] == ["-m", "hale.run", "-m", "experiment=fig3"]
     assert {"hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "jobs=2"} <= set(words)
