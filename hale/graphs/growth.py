@@ -121,10 +121,7 @@ def grow(
         added += int(fresh_T.sum())
     if not added and not removed:
         raise DatasetError("nothing to update: the graph has all triples that were to be added")
-    train, valid, test = (torch.from_numpy(kept[split]) for split in SPLITS)
-    weight = None if weight_T is None else torch.from_numpy(weight_T)
-    names = tuple(vocabularies[0]), tuple(vocabularies[1])
-    grown = KnowledgeGraph(graph.name, *names, train, valid, test, weight)
+    grown = _graph(graph.name, vocabularies, kept, weight_T)
     return Growth(grown, graph.num_entities, graph.num_relations, added, removed)
 
 
@@ -132,6 +129,18 @@ def _vocabulary(names: tuple[str, ...]) -> Vocabulary:
     vocabulary = Vocabulary()
     vocabulary.update((name, i) for i, name in enumerate(names))
     return vocabulary
+
+
+def _graph(
+    name: str,
+    vocabularies: tuple[Vocabulary, Vocabulary],
+    splits: Mapping[str, Ids],
+    weight_T: Weights | None,
+) -> KnowledgeGraph:
+    entities, relations = map(tuple, vocabularies)
+    train, valid, test = (torch.from_numpy(splits[split]) for split in SPLITS)
+    weight = None if weight_T is None else torch.from_numpy(weight_T)
+    return KnowledgeGraph(name, entities, relations, train, valid, test, weight)
 
 
 def _without(

@@ -57,20 +57,17 @@ def update(
             a folder. They are added to train, but those of a folder with train, valid and test each
             to their own split. Triples that the graph has already, in any split, are skipped.
         remove: triples to remove from whichever split has them, in the same forms.
-        seconds: of training; the budget of the run that is updated if these and ``steps`` are not
-            given.
+        seconds: of training; as many as the run before if these and ``steps`` are not given.
         steps: of the optimizer, in place of seconds.
         folder: the update's, as that of any run; without it nothing is kept on disk.
-        settings: others that differ from those of the run that is updated, by the names of the
-            command line, as ``{"optimizer.lr": 0.01, "dataset.columns": ["s", "p", "o"]}``.
+        settings: others, by the names of the command line, as ``{"optimizer.lr": 0.01}``.
 
     Raises:
         HaleError: nothing changes, triples that cannot be read, a setting that an update does not
             have, or a folder that holds another run.
     """
-    given = dict(settings or {})
-    given |= {"budget.seconds": seconds} if seconds is not None else {}
-    given |= {"budget.steps": steps} if steps is not None else {}
+    budget = {"budget.seconds": seconds, "budget.steps": steps}
+    given = dict(settings or {}) | {name: v for name, v in budget.items() if v is not None}
     if not isinstance(model, TrainedModel):
         model = load(model)
     with tempfile.TemporaryDirectory() as temporary:
