@@ -1,5 +1,6 @@
 """Updates: graphs and models that grow, warm starts, and the runs made of them."""
 
+import json
 import re
 from functools import partial
 from pathlib import Path
@@ -382,3 +383,27 @@ def test_values_are_read_as_yaml():
 def test_an_update_of_what_is_not_a_model(tmp_path):
     with pytest.raises(HaleError, match="not a folder"):
         hale.update(tmp_path / "none", NEW)
+
+
+def test_the_benchmark_runs_the_protocol(graph, tmp_path, monkeypatch, capsys):
+    from benchmarks import growing
+
+    for snapshot, part in enumerate((slice(0, None, 2), slice(1, None, 2))):
+        folder = tmp_path / "rings" / str(snapshot)
+        folder.mkdir(parents=True)
+        for split, triple_T3 in graph.splits.items():
+            lines = ["\t".join(t) for t in sorted(names(graph, triple_T3[part]))]
+            (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    words = ["model=transe", "model.dim=8", "data.batch_size=64", "loss.alpha=.5", "logger=none"]
+    options = ["--steps", "--seconds", "9", "--ranked", "5", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["growing", str(tmp_path / "rings"), *words, *options])
+    growing.main()
+    *_, head, _, row = capsys.readouterr().out.strip().split("\n")
+    assert head.startswith("| snapshot |")
+    assert row.startswith("| 1 | 60 | 140 |")
+    text = (tmp_path / "out" / "rings.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    ways = [(growing.TOTAL, 9), (growing.UPDATE, 1), (growing.SHORT, 1), (growing.TOTAL, 10)]
+    assert [(row["way"], row["steps"]) for row in rows] == ways
+    assert rows[1]["ranked"] == [5, 5]
+    assert rows[1]["mrr"] == pytest.approx(sum(rows[1]["mrr_by_test"]) / 2)
