@@ -16,17 +16,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import torch
 
 import hale
-from benchmarks.measure import facts, quieten
+from benchmarks.measure import Row, facts, quieten
 from hale.cli.update import settings_of
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.trained import TrainedModel
-
-Row = dict[str, Any]
 
 SETTINGS = (
     "model=mure loss=hale activation=hanon optimizer=adam optimizer.lr=.03 optimizer.eps=.00001 "

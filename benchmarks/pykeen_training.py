@@ -29,7 +29,7 @@ class SpentError(Exception):
     """The budget is spent."""
 
 
-class Clock(TrainingCallback):  # type: ignore[misc]
+class Clock(TrainingCallback):
     """Validates off the clock, sets the learning rate and ends the training.
 
     Everything is done before a batch: what follows the batch before, the optimizer's step

@@ -27,7 +27,7 @@ from hale.runs.folders import ERROR_FILE
 from hale.runs.record import RESULT_FILE
 from hale.settings import conf_dir, recipe
 from hale.settings.checks import require_own_machine, require_settings
-from hale.settings.compose import one_budget
+from hale.settings.compose import one_budget, typed_names
 
 recipe.register()
 
@@ -50,7 +50,7 @@ def run(cfg: DictConfig, resumed: bool = False) -> float:
         HaleError: a user's mistake.
     """
     hydra_job = HydraConfig.get()
-    one_budget(cfg, hydra_job.overrides.task)
+    one_budget(cfg, typed_names(hydra_job.overrides.task))
     folder = Path(hydra_job.runtime.output_dir)
     require_own_machine(hydra_job.launcher, cfg.budget.seconds)
     require_settings(cfg, hydra_job.runtime.choices)

@@ -393,3 +393,16 @@ def test_checkpoint_after_validation_or_epoch_resumes_too(
         )
         assert resumed.seen == uninterrupted.seen[step:], step
         assert torch.equal(resumed.weight, uninterrupted.weight)
+
+
+def test_data_modules_of_a_graph_share_its_indices(graph):
+    """A run makes several: to measure its pace, to search, and to train."""
+    first, second = (QueryDataModule(graph, batch_size=size, seed=0) for size in (8, 16))
+    first.setup()
+    second.setup()
+    assert first.all_answers is second.all_answers
+    other = dataclasses.replace(graph, train=graph.train[1:])
+    third = QueryDataModule(other, batch_size=8, seed=0)
+    third.setup()
+    assert third.train_answers is not first.train_answers
+    assert len(third.train_query_T3) == len(first.train_query_T3) - 2

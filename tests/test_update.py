@@ -127,6 +127,13 @@ def test_names_that_only_valid_or_test_have(graph):
     assert grow(graph, given, unseen="keep").graph.entities[-1] == "h"
 
 
+def test_nothing_to_add_is_one_line(graph, tmp_path):
+    (tmp_path / "empty.tsv").write_text("")
+    for given in ([], str(tmp_path / "empty.tsv")):
+        with pytest.raises(DatasetError, match="nothing to update"):
+            grow(graph, sources(given, Form()))
+
+
 def test_what_cannot_be_removed(graph):
     given = rows([sorted(names(graph, graph.train))[0], ("e0", "one", "e50")])["train"]
     with pytest.raises(DatasetError, match=r"rows\[1\]: the graph has no triple \(e0, one, e50\)"):

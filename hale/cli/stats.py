@@ -96,8 +96,6 @@ def _overrides(args: argparse.Namespace, unseen: bool) -> list[str]:
 
 def _value(text: str) -> str:
     """A text in the grammar of Hydra's overrides, quoted where it needs to be."""
-    if re.fullmatch(r"[A-Za-z0-9_./-]+", text):
-        return text
-    # a backslash is itself, unless a quote follows
-    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), text)
-    return f'"{escaped}"'
+    from hale.settings.compose import quoted
+
+    return text if re.fullmatch(r"[A-Za-z0-9_./-]+", text) else quoted(text)

@@ -16,6 +16,8 @@ from hale.graphs.named_triples import NamedTriples
 
 BLOCK_ROWS = 1 << 16
 """Rows in a block."""
+ARROW_FILE = b"ARROW1"
+"""With which an Arrow file begins; a stream does not."""
 
 
 def rows_or_frame(rows: object, what: str, columns: Columns) -> Iterator[NamedTriples]:
@@ -50,16 +52,7 @@ def parquet_blocks(file: IO[bytes], where: str, columns: Columns) -> Iterator[Na
     Raises:
         DatasetError: not such a file, or as :func:`rows_or_frame`.
     """
-    pyarrow = _pyarrow(where)
-    parquet = importlib.import_module("pyarrow.parquet")
-    content = file.read()
-
-    def tables() -> Iterator[Any]:
-        opened = parquet.ParquetFile(pyarrow.BufferReader(content))
-        for batch in opened.iter_batches(BLOCK_ROWS):
-            yield pyarrow.Table.from_batches([batch])
-
-    return _arrow_blocks(tables(), where, columns, pyarrow.ArrowException, "Parquet")
+    return _batch_blocks(_parquet_batches, file, where, columns, "Parquet")
 
 
 def arrow_blocks(file: IO[bytes], where: str, columns: Columns) -> Iterator[NamedTriples]:
@@ -68,39 +61,44 @@ def arrow_blocks(file: IO[bytes], where: str, columns: Columns) -> Iterator[Name
     Raises:
         DatasetError: not such a file, or as :func:`rows_or_frame`.
     """
-    pyarrow = _pyarrow(where)
+    return _batch_blocks(_arrow_batches, file, where, columns, "Arrow")
+
+
+def _parquet_batches(source: Any) -> Iterator[Any]:
+    parquet = importlib.import_module("pyarrow.parquet")
+    yield from parquet.ParquetFile(source).iter_batches(BLOCK_ROWS)
+
+
+def _arrow_batches(source: Any) -> Iterator[Any]:
     ipc = importlib.import_module("pyarrow.ipc")
-    content = file.read()
-
-    def tables() -> Iterator[Any]:
-        source = pyarrow.BufferReader(content)
-        if content.startswith(b"ARROW1"):
-            opened = ipc.open_file(source)
-            batches = map(opened.get_batch, range(opened.num_record_batches))
-        else:
-            batches = ipc.open_stream(source)
-        for batch in batches:
-            yield pyarrow.Table.from_batches([batch])
-
-    return _arrow_blocks(tables(), where, columns, pyarrow.ArrowException, "Arrow")
+    magic = source.read(len(ARROW_FILE))
+    source.seek(0)
+    if magic == ARROW_FILE:
+        opened = ipc.open_file(source)
+        yield from map(opened.get_batch, range(opened.num_record_batches))
+    else:
+        yield from ipc.open_stream(source)
 
 
-def _pyarrow(where: str) -> Any:
-    try:
-        return importlib.import_module("pyarrow")
-    except ImportError:
-        raise DatasetError(f"{where} needs pyarrow: pip install pyarrow") from None
-
-
-def _arrow_blocks(
-    tables: Iterator[Any], where: str, columns: Columns, refusal: type[Exception], name: str
-) -> Iterator[NamedTriples]:
+def _batch_blocks(
+    batches: Callable[[Any], Iterator[Any]], file: IO[bytes], where: str, columns: Columns,
+    name: str,
+) -> Iterator[NamedTriples]:  # fmt: skip
+    """Triples of record batches, read from a file's content by pyarrow."""
     import narwhals as nw
 
-    frames = (nw.from_native(table, eager_only=True) for table in tables)
+    try:
+        pyarrow = importlib.import_module("pyarrow")
+    except ImportError:
+        raise DatasetError(f"{where} needs pyarrow: pip install pyarrow") from None
+    source = pyarrow.BufferReader(file.read())
+    frames = (
+        nw.from_native(pyarrow.Table.from_batches([batch]), eager_only=True)
+        for batch in batches(source)
+    )
     try:
         yield from _frame_blocks(frames, where, columns, lambda at: f"{where}: row {at} (from 0)")
-    except (refusal, OSError) as error:
+    except (pyarrow.ArrowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DatasetError(f"{where} is damaged or not a {name} file ({reason})") from None
 
@@ -191,9 +189,9 @@ def _row_layout(width: int, place: str, columns: Columns) -> Layout:
 _WANTED = "a row is (head, relation, tail); of longer ones choose by columns and weight"
 
 
-def _require_row(row: object, place: str, layout: Layout | None, columns: Columns) -> None:
+def _require_row(row: Any, place: str, layout: Layout | None, columns: Columns) -> None:
     plain = isinstance(row, Sequence) or type(row).__name__ == "ndarray"
     if not plain or isinstance(row, str | bytes):
         raise DatasetError(f"{place} is a {type(row).__name__}: {_WANTED}")
-    if layout is not None and len(row) != layout.width:  # type: ignore[arg-type]
-        raise DatasetError(f"{place} has {len(row)} members, not {layout.width}: {_WANTED}")  # type: ignore[arg-type]
+    if layout is not None and len(row) != layout.width:
+        raise DatasetError(f"{place} has {len(row)} members, not {layout.width}: {_WANTED}")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hale.errors import ArgumentError, DatasetError
+from hale.errors import DatasetError
 from hale.graphs.frames import rows_or_frame
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.named_triples import (
@@ -22,11 +22,10 @@ from hale.graphs.named_triples import (
     distinct,
     keys,
     to_ids,
-    to_weights,
 )
 from hale.graphs.names import shown
 from hale.graphs.paths import as_path, find_files
-from hale.graphs.reading import SPLITS, Unseen
+from hale.graphs.reading import SPLITS, Unseen, admitted, require_unseen
 from hale.graphs.triple_file import Form, read_blocks
 
 Ids = npt.NDArray[np.int64]
@@ -106,8 +105,7 @@ def grow(
         DatasetError: malformed content, a triple to remove that the graph does not have, nothing
             that changes the graph, or a split that would be left without triples.
     """
-    if unseen not in ("error", "keep", "drop"):
-        raise ArgumentError(f"unseen must be error, keep or drop, got {unseen!r}")
+    require_unseen(unseen)
     kept, weight_T, removed = _without(graph, remove)
     vocabularies = _vocabulary(graph.entities), _vocabulary(graph.relations)
     known = np.concatenate(list(kept.values()))
@@ -180,28 +178,30 @@ def _read(
     unseen: Unseen,
 ) -> tuple[Ids, Weights | None]:
     """Distinct triples for a split, and their weights if they have any."""
-    chunks, weights = [np.empty((0, 3), np.int64)], []
-    bound_3 = np.array([len(vocabularies[i]) for i in (0, 1, 0)])
+    chunks, weights = [np.empty((0, 3), np.int32)], []
+    trained = len(vocabularies[0]), len(vocabularies[1])
     dropped = 0
     for block in blocks:
-        id_N3 = to_ids(block, *vocabularies).astype(np.int64)
-        new_N3 = id_N3 >= bound_3
-        if split != "train" and unseen == "error" and new_N3.any():
-            row, at = divmod(int(new_N3.argmax()), 3)
-            raise DatasetError(
-                f"{block.place(row)}: '{shown(block.names(row)[at])}' is neither in the graph nor "
-                "in the new train: fix it, or set dataset.unseen to keep or drop"
-            )
-        use_N = ~new_N3.any(1) if split != "train" and unseen == "drop" else slice(None)
-        chunks.append(id_N3[use_N])
-        dropped += len(id_N3) - len(chunks[-1])
-        if len(weight_N := to_weights(block)):
-            weights.append(weight_N[use_N])
+        id_N3, weight_N = admitted(
+            block, vocabularies, trained, "keep" if split == "train" else unseen, _unseen
+        )
+        chunks.append(id_N3)
+        dropped += len(block.head) - len(id_N3)
+        if len(weight_N):
+            weights.append(weight_N)
     if dropped:
-        for vocabulary, length in zip(vocabularies, bound_3[:2], strict=True):
-            vocabulary.truncate(int(length))
+        for vocabulary, length in zip(vocabularies, trained, strict=True):
+            vocabulary.truncate(length)
         log.warning("%s: dropped %d new triples with names that are not in train", split, dropped)
-    return distinct(np.concatenate(chunks), np.concatenate(weights) if weights else None)
+    triple_T3 = np.concatenate(chunks, dtype=np.int64)
+    return distinct(triple_T3, np.concatenate(weights) if weights else None)
+
+
+def _unseen(block: NamedTriples, row: int, at: int) -> str:
+    return (
+        f"{block.place(row)}: '{shown(block.names(row)[at])}' is neither in the graph nor in the "
+        "new train: fix it, or set dataset.unseen to keep or drop"
+    )
 
 
 def _fresh(new_T3: Ids, known_T3: Ids) -> tuple[npt.NDArray[np.bool_], Ids]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from hale.errors import HaleError, require_whole
-from hale.graphs.kg import KnowledgeGraph, reciprocal
-from hale.graphs.queries import QueryBatch, QueryIndex, sample_queries, scaled_weights
+from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.queries import QueryBatch, QueryIndex, on_device, sample_queries
 
 
 class TrainLoader:
@@ -206,13 +206,8 @@ class QueryDataModule(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self._query_T3 and self._query_T3["train"].device == device:
             return
-        self._query_T3 = {
-            split: reciprocal(triple_T3.to(device), self.graph.num_relations)
-            for split, triple_T3 in self.graph.splits.items()
-        }
-        self._weight_T = scaled_weights(self.graph.weight, device)
-        self.train_answers = self._index(self._query_T3["train"])
-        self.all_answers = self._index(torch.cat(list(self._query_T3.values())))
+        found = on_device(self.graph, device)
+        self._query_T3, self._weight_T, self.train_answers, self.all_answers = found
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled training queries."""
@@ -234,10 +229,6 @@ class QueryDataModule(pl.LightningDataModule):
     ) -> QueryBatch:
         """Return ``batch`` unchanged: it is on the device already."""
         return batch
-
-    def _index(self, query_T3: Tensor) -> QueryIndex:
-        entity_T, relation_T, answer_T = query_T3.unbind(1)
-        return QueryIndex(entity_T, relation_T, answer_T, self.num_entities, self.num_relations)
 
     def _ranking_loader(self, split: str, count: int | None) -> RankingLoader:
         query_T3 = sample_queries(self._query_T3[split], count)

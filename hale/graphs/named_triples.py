@@ -132,6 +132,8 @@ def distinct(
     triple_T3: npt.NDArray[np.int64], weight_T: npt.NDArray[np.float32] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:
     """The triples without repetitions, in order, each with the largest of its weights."""
+    if not len(triple_T3):
+        return triple_T3, weight_T
     (key_T,) = keys([triple_T3])
     sorted_T = np.sort(key_T)
     if not (sorted_T[1:] == sorted_T[:-1]).any():

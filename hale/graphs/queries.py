@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from typing import NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from hale.graphs.kg import KnowledgeGraph, reciprocal
 
 SAMPLE_SEED = 0
 """Of samples of validation and test queries, in every run."""
@@ -188,3 +191,40 @@ def scaled_weights(weight_T: Tensor | None, device: torch.device) -> Tensor | No
         return None
     exact_T = weight_T.double()
     return (exact_T / exact_T.mean()).float().repeat(2).to(device)
+
+
+class Indexed(NamedTuple):
+    """Queries of each split, their weights in train, and the answers in train and in all splits."""
+
+    query_T3: dict[str, Tensor]
+    weight_T: Tensor | None
+    train_answers: QueryIndex
+    all_answers: QueryIndex
+
+
+_indexed: WeakKeyDictionary[KnowledgeGraph, dict[torch.device, Indexed]] = WeakKeyDictionary()
+"""Shared by the data modules of a graph: a run measures its pace and searches before it trains."""
+
+
+def on_device(graph: KnowledgeGraph, device: torch.device) -> Indexed:
+    """A graph's queries and the indices of their answers on a device, made once for each."""
+    found = _indexed.setdefault(graph, {})
+    if device not in found:
+        found[device] = _index(graph, device)
+    return found[device]
+
+
+def _index(graph: KnowledgeGraph, device: torch.device) -> Indexed:
+    def index(query_T3: Tensor) -> QueryIndex:
+        entity_T, relation_T, answer_T = query_T3.unbind(1)
+        return QueryIndex(
+            entity_T, relation_T, answer_T, graph.num_entities, 2 * graph.num_relations
+        )
+
+    query_T3 = {
+        split: reciprocal(triple_T3.to(device), graph.num_relations)
+        for split, triple_T3 in graph.splits.items()
+    }
+    weight_T = scaled_weights(graph.weight, device)
+    every_T3 = torch.cat(list(query_T3.values()))
+    return Indexed(query_T3, weight_T, index(query_T3["train"]), index(every_T3))

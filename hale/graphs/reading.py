@@ -7,7 +7,7 @@ two splits is kept in both; a warning is logged in either case.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -74,8 +74,7 @@ def number_splits(sources: Mapping[str, Iterable[NamedTriples]], unseen: Unseen)
         ArgumentError: ``unseen`` is not one of its values.
         DatasetError: a source without triples, or malformed content.
     """
-    if unseen not in ("error", "keep", "drop"):
-        raise ArgumentError(f"unseen must be error, keep or drop, got {unseen!r}")
+    require_unseen(unseen)
     vocabularies = Vocabulary(), Vocabulary()
     (first, train_blocks), *others = sources.items()
     train = _collect(train_blocks, first, vocabularies)
@@ -155,19 +154,10 @@ def _collect(
     trained: tuple[int, int] = (0, 0),
 ) -> _Part:
     """Distinct triples in order; ``trained`` are the numbers of entities and relations in train."""
-    bound_3 = np.array((trained[0], trained[1], trained[0]))
     chunks, weights, dropped = [], [], 0
     for block in blocks:
-        id_N3 = to_ids(block, *vocabularies)
-        weight_N = to_weights(block)
-        if unseen != "keep":
-            new_N3 = id_N3 >= bound_3
-            new_N = new_N3.any(1)
-            if unseen == "error" and new_N.any():
-                raise DatasetError(_unseen(block, new_N3))
-            id_N3 = id_N3[~new_N]
-            weight_N = weight_N[~new_N] if len(weight_N) else weight_N
-            dropped += int(new_N.sum())
+        id_N3, weight_N = admitted(block, vocabularies, trained, unseen, _unseen)
+        dropped += len(block.head) - len(id_N3)
         chunks.append(id_N3)
         weights.append(weight_N)
     if dropped:
@@ -185,9 +175,42 @@ def _collect(
     return part
 
 
-def _unseen(block: NamedTriples, new_N3: npt.NDArray[np.bool_]) -> str:
-    """The message about the first triple with a name that does not occur in train."""
-    row, at = divmod(int(new_N3.argmax()), 3)
+def require_unseen(unseen: str) -> None:
+    """Raise ArgumentError unless it is one of its values."""
+    if unseen not in ("error", "keep", "drop"):
+        raise ArgumentError(f"unseen must be error, keep or drop, got {unseen!r}")
+
+
+def admitted(
+    block: NamedTriples,
+    vocabularies: tuple[Vocabulary, Vocabulary],
+    trained: tuple[int, int],
+    unseen: Unseen,
+    refusal: Callable[[NamedTriples, int, int], str],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Ids of a block's triples, shape (N, 3), and their weights, without those that are dropped.
+
+    Args:
+        block: with N triples before any is dropped.
+        vocabularies: of entities and relations, which are extended.
+        trained: numbers of entities and relations that are not unseen.
+        unseen: what to do with a triple that has another one.
+        refusal: the message about such a triple, by its row in the block and the name's column.
+
+    Raises:
+        DatasetError: malformed content, or a triple that is refused.
+    """
+    id_N3, weight_N = to_ids(block, *vocabularies), to_weights(block)
+    if unseen == "keep":
+        return id_N3, weight_N
+    new_N3 = id_N3 >= np.array((trained[0], trained[1], trained[0]))
+    new_N = new_N3.any(1)
+    if unseen == "error" and new_N.any():
+        raise DatasetError(refusal(block, *divmod(int(new_N3.argmax()), 3)))
+    return id_N3[~new_N], weight_N[~new_N] if len(weight_N) else weight_N
+
+
+def _unseen(block: NamedTriples, row: int, at: int) -> str:
     return (
         f"{block.place(row)}: {('head', 'relation', 'tail')[at]} '{shown(block.names(row)[at])}' "
         "does not occur in train: fix it, or set dataset.unseen to keep or drop"

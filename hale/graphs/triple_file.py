@@ -84,10 +84,6 @@ def read_blocks(path: Path, form: Form) -> Iterator[NamedTriples]:
         DatasetError: an unknown format, malformed content, a damaged file, or one that cannot be
             read.
     """
-    if path.is_dir():
-        raise DatasetError(
-            f"{path} cannot be read: Is a directory, where a file of triples is needed"
-        )
     chosen = form.format or ("tsv" if str(path) == STDIN else format_of(path))
     if chosen is None:
         raise DatasetError(

@@ -1,6 +1,7 @@
 """Hydra's composition of a run's settings, with hale's recipes on the search path."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,15 +35,26 @@ def compose(overrides: Sequence[str], values: Mapping[str, Any] | None = None) -
             cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise HaleError(" ".join(line.strip() for line in str(error).splitlines())) from None
-    one_budget(cfg, overrides)
+    one_budget(cfg, typed_names(overrides))
     if not GlobalHydra.instance().is_initialized():  # a running job keeps its own
         HydraConfig.instance().set_config(cfg)  # what interpolations of ${hydra:...} look at
     return cfg
 
 
-def one_budget(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Set the budget's other unit to null where one of the two is typed alone."""
-    typed = {override.split("=", 1)[0] for override in overrides if not override.endswith("=null")}
+def quoted(text: str) -> str:
+    """A text in the grammar of Hydra's overrides."""
+    # a backslash is itself, unless a quote follows
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), text)
+    return f'"{escaped}"'
+
+
+def typed_names(overrides: Sequence[str]) -> set[str]:
+    """Names of the settings that overrides give a value, which null is not."""
+    return {override.split("=", 1)[0] for override in overrides if not override.endswith("=null")}
+
+
+def one_budget(cfg: DictConfig, typed: Collection[str]) -> None:
+    """Set the budget's other unit to null where one of the two is ``typed`` alone."""
     for unit, other in (("seconds", "steps"), ("steps", "seconds")):
         if f"budget.{unit}" in typed and f"budget.{other}" not in typed:
             cfg.budget[other] = None

@@ -78,13 +78,13 @@ class Rule:
     Args:
         choices: for some config groups, the choices that the rule is for.
         min_dim: the least dimension that it is for; 0 is any.
-        max_epochs: the most epochs that it is for; None is any.
+        max_epochs: the most epochs that it is for; infinity is any.
         values: by dotted name.
     """
 
     choices: Mapping[str, tuple[str, ...]]
     min_dim: int
-    max_epochs: float | None
+    max_epochs: float
     values: Mapping[str, Any]
 
     def applies(self, chosen: Mapping[str, str]) -> bool:
@@ -95,7 +95,7 @@ class Rule:
         """The conditions."""
         words = [f"{group} {' or '.join(wanted)}" for group, wanted in self.choices.items()]
         words += [f"dim >= {self.min_dim}"] if self.min_dim else []
-        words += [f"epochs <= {self.max_epochs:g}"] if self.max_epochs is not None else []
+        words += [f"epochs <= {self.max_epochs:g}"] if self.max_epochs < inf else []
         return ", ".join(words) or "always"
 
 
@@ -115,7 +115,7 @@ def _rule(entry: Any, where: str) -> Rule:
     if not isinstance(entry, dict) or not {"set"} <= entry.keys() <= {"set", "when"}:
         raise HaleError(f"{where}: a rule has `set` and, where it depends on something, `when`")
     when = dict(entry.get("when", {}))
-    min_dim, max_epochs = when.pop("min_dim", 0), when.pop("max_epochs", None)
+    min_dim, max_epochs = when.pop("min_dim", 0), when.pop("max_epochs", inf)
     if unknown := set(when) - set(GROUPS[1:]):
         raise HaleError(
             f"{where}: `when` may name {', '.join(GROUPS[1:])}, min_dim and max_epochs, "
@@ -139,7 +139,7 @@ def recipe(rules: list[Rule], chosen: Mapping[str, str]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for rule in rules:
-        if not rule.applies(chosen) or rule.max_epochs is not None:
+        if not rule.applies(chosen) or rule.max_epochs < inf:
             continue
         for name, value in rule.values.items():
             if rule.min_dim and name not in values:
@@ -159,9 +159,7 @@ def deciding_rules(
     applying = [
         rule
         for rule in rules
-        if rule.applies(chosen)
-        and dim >= rule.min_dim
-        and (rule.max_epochs is None or epochs <= rule.max_epochs)
+        if rule.applies(chosen) and dim >= rule.min_dim and epochs <= rule.max_epochs
     ]
     return {name: rule for rule in applying for name in rule.values}
 

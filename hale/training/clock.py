@@ -65,7 +65,7 @@ class TrainingClock(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint's reading."""
         self.train_seconds = state_dict["train_seconds"]
-        self.cpu_seconds = state_dict.get("cpu_seconds", 0.0)  # not in checkpoints up to 0.25
+        self.cpu_seconds = state_dict.get("cpu_seconds", 0.0)  # older checkpoints lack it
         self.steps_done = state_dict["steps_done"]
 
     def on_train_batch_start(

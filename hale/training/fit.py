@@ -15,6 +15,7 @@ from hale.graphs.kg import KnowledgeGraph
 from hale.runs.record import read_result, require_same_run
 from hale.runs.trained import TrainedModel, load
 from hale.settings.checks import require_settings
+from hale.settings.compose import quoted
 from hale.training.job import Job, job_of, make_run
 from hale.training.settle import as_started, settled
 
@@ -115,10 +116,5 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_text, value))}]"
     if isinstance(value, str) and not re.fullmatch(r"(?!(true|false|null|nan|inf)$)[a-z_]+", value):
-        # a backslash is itself, unless a quote follows
-        return "'" + re.sub(r"(\\*)('|$)", _before_quote, value) + "'"
+        return quoted(value)
     return str(value)
-
-
-def _before_quote(match: re.Match[str]) -> str:
-    return match[1] * 2 + match[2].replace("'", "\\'")

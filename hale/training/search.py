@@ -6,7 +6,7 @@ Talwalkar, AISTATS 2016). A trial is an ordinary run in the folder ``search``, s
 interrupted search is resumed, and its records and curves remain.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, cast
@@ -24,6 +24,8 @@ SHARE = 1 / 3
 """Of the budget, which the search spends at most."""
 VALID_QUERIES = 2_000
 """Ranked at the end of a trial, at most."""
+DIVERGED = -1.0
+"""The metric of a trial that diverged, below all others."""
 
 
 def search(
@@ -39,40 +41,40 @@ def search(
     Raises:
         DivergedError: all candidates diverge.
     """
-    unit, setting = _unit(job, len(tried))
+    rounds = list(_rounds(len(tried)))
+    unit, setting = _unit(job, sum(count * factor for count, factor in rounds))
     left, spent = list(tried), 0.0
     trace: list[str] = []
-    while len(left) > 1 or not trace:
-        scores = {}
-        for candidate in left:
-            trial = _trial(with_choices(job, tried[candidate]), candidate, setting, unit)
+    for count, factor in rounds:
+        amount, scores = unit * factor, {}
+        for candidate in left[:count]:
+            trial = _trial(with_choices(job, tried[candidate]), candidate, setting, amount)
             record = _train(trial, graph)
             spent += record["steps" if setting == "steps" else "train_seconds"]
             scores[candidate] = record[job.cfg.monitor]
-            trace.append(f"{candidate} {scores[candidate]:.4f} in {unit:g} {setting}")
-        left = sorted(left, key=lambda c: -scores[c])[: (len(left) + 1) // 2]
-        if len(scores) <= 2 or scores[left[0]] < 0:
-            break
-        unit *= 2
-    if scores[left[0]] < 0:
-        raise DivergedError("all candidates of the search diverged: lower optimizer.lr")
+            trace.append(f"{candidate} {scores[candidate]:.4f} in {amount:g} {setting}")
+        left = sorted(scores, key=lambda c: -scores[c])
+        if scores[left[0]] == DIVERGED:
+            raise DivergedError("all candidates of the search diverged: lower optimizer.lr")
     spent = round(spent, 3) if setting == "seconds" else int(spent)
     return left[0], Choice("budget.spent", spent, f"{job.cfg.monitor}: {', '.join(trace)}")
 
 
-def _unit(job: Job, candidates: int) -> tuple[float, str]:
-    """The budget of a trial in the first round, and its unit."""
-    rounds, left = 0.0, candidates
+def _rounds(candidates: int) -> Iterator[tuple[int, int]]:
+    """The number of candidates in each round, and the factor on the first round's budget."""
     factor = 1
-    while True:
-        rounds += left * factor
-        if left <= 2:
-            break
-        left, factor = (left + 1) // 2, factor * 2
+    while candidates > 2:
+        yield candidates, factor
+        candidates, factor = (candidates + 1) // 2, 2 * factor
+    yield candidates, factor
+
+
+def _unit(job: Job, trials: int) -> tuple[float, str]:
+    """The budget of a trial in the first round, of which there are so many; and its unit."""
     budget = job.cfg.budget
     if budget.steps is not None:
-        return max(1, int(budget.steps * SHARE / rounds)), "steps"
-    return float(f"{budget.seconds * SHARE / rounds:.2g}"), "seconds"
+        return max(1, int(budget.steps * SHARE / trials)), "steps"
+    return float(f"{budget.seconds * SHARE / trials:.2g}"), "seconds"
 
 
 def _trial(job: Job, candidate: Candidate, setting: str, amount: float) -> Job:
@@ -97,4 +99,4 @@ def _train(trial: Job, graph: KnowledgeGraph) -> dict[str, Any]:
         with ExitStack() as stack:
             return make_run(trial, graph, stack, console=Console(quiet=True)).train()
     except DivergedError:
-        return {"steps": 0, "train_seconds": 0.0, trial.cfg.monitor: -1.0}
+        return {"steps": 0, "train_seconds": 0.0, trial.cfg.monitor: DIVERGED}

@@ -8,6 +8,7 @@ run that is resumed or repeated in its folder has the same ones.
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import torch
@@ -65,10 +66,11 @@ def settled(job: Job, graph: KnowledgeGraph) -> Job:
     if kind == "search":
         tried = {c: automatic_choices(job, known, None, c) for c in automatic.candidates(fixed)}
         found, *spent = search(job, graph, tried)
-    job = with_choices(job, [*automatic_choices(job, known, None, found), *spent])
-    plan = planned(job, graph)
-    job = with_choices(job, [*automatic_choices(job, known, plan.steps, found), *spent])
-    return _kept(with_plan(job, plan))
+    chosen = [*automatic_choices(job, known, None, found), *spent]
+    first = with_choices(job, chosen)
+    plan = planned(first, graph)
+    again = [*automatic_choices(job, known, plan.steps, found), *spent]
+    return _kept(with_plan(first if again == chosen else with_choices(job, again), plan))
 
 
 def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
@@ -106,7 +108,7 @@ def epoch_choices(job: Job, epochs: float) -> list[Choice]:
     return [
         Choice(name, rule.values[name], f"{rule}; the budget holds {epochs:.0f}")
         for name, rule in deciding.items()
-        if rule.max_epochs is not None
+        if rule.max_epochs < inf
     ]
 
 
@@ -121,17 +123,15 @@ def automatic_choices(
         steps: that the budget holds, if that is known.
         candidate: of a search, in place of what the rules would choose.
     """
-    candidate = candidate or Candidate()
+    candidate, fixed = candidate or Candidate(), fixed_choices(job)
     searched = [
         Choice(group, choice, "found by the search")
         for group, choice in candidate.choices.items()
-        if group not in fixed_choices(job)
+        if group not in fixed
     ]
-    fixed = fixed_choices(job) | dict(candidate.choices)
-    groups = [*searched, *automatic.combination(known, fixed)]
-    combined = with_choices(job, groups)
-    steps = combined.cfg.budget.steps or steps
-    values = automatic.values(known, combined.choices, combined.cfg.model.dim, steps)
+    groups = [*searched, *automatic.combination(known, fixed | dict(candidate.choices))]
+    choices = {**job.choices, **{choice.name: choice.value for choice in groups}}
+    values = automatic.values(known, choices, job.cfg.model.dim, job.cfg.budget.steps or steps)
     return [*groups, *(_scaled(choice, candidate.factors) for choice in values)]
 
 

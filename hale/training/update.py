@@ -134,10 +134,8 @@ def finish(folder: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
         cfg, started["choices"], started["overrides"], folder, started["name"], chosen=chosen,
         parent=started["parent"],
     )  # fmt: skip
-    plan = kept_plan(folder)
-    parent = started["parent"]
-    home = parent["folder"]
-    state = saved_optimizer(Path(home), parent["fingerprint"]) if home else None
+    plan, home = kept_plan(folder), job.parent["folder"]
+    state = saved_optimizer(Path(home), job.parent["fingerprint"]) if home else None
     start = WarmStart(model.state_dict(), _kinds(cfg), state)
     return train(with_plan(job, plan) if plan else job, lambda: graph, [start])
 

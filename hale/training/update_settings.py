@@ -14,6 +14,7 @@ from hale.graphs.triple_file import Form
 from hale.runs.model_path import find_model
 from hale.runs.trained import TrainedModel
 from hale.settings.automatic import Choice
+from hale.settings.compose import one_budget
 from hale.training.job import Job
 
 READING = ("columns", "weight", "format", "literals", "unseen")
@@ -115,9 +116,7 @@ def set_values(cfg: DictConfig, settings: Mapping[str, Any]) -> None:
         if not isinstance(node, DictConfig) or key not in node:
             raise HaleError(f"no setting of the run that is updated is called {name}")
         OmegaConf.update(cfg, name, value)
-    for unit, other in (("seconds", "steps"), ("steps", "seconds")):
-        if settings.get(f"budget.{unit}") is not None and f"budget.{other}" not in settings:
-            cfg.budget[other] = None
+    one_budget(cfg, {name for name, value in settings.items() if value is not None})
 
 
 def reading(model: TrainedModel, settings: Mapping[str, Any]) -> tuple[Form, Unseen]:
