@@ -129,9 +129,9 @@ def test_names_that_only_valid_or_test_have(graph):
 
 def test_nothing_to_add_is_one_line(graph, tmp_path):
     (tmp_path / "empty.tsv").write_text("")
-    for given in ([], str(tmp_path / "empty.tsv")):
+    for added in ([], str(tmp_path / "empty.tsv")):
         with pytest.raises(DatasetError, match="nothing to update"):
-            grow(graph, sources(given, Form()))
+            grow(graph, sources(added, Form()))
 
 
 def test_what_cannot_be_removed(graph):
