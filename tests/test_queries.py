@@ -112,7 +112,9 @@ def test_mean_weighs_the_first_queries():
 
 @settings(deadline=None)
 @given(
-    st.lists(st.floats(0, 2**100, width=32), min_size=1, max_size=20).filter(any),
+    st.lists(st.just(0.0) | st.floats(2**-100, 2**100, width=32), min_size=1, max_size=20).filter(
+        any
+    ),
     st.floats(0.125, 8, width=32),
 )
 def test_weights_of_both_directions_have_a_mean_of_one(weights, factor):
