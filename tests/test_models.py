@@ -266,15 +266,34 @@ def test_penalties_are_the_weighted_norms_of_a_batch() -> None:
         weight = {"f2": 0.3} if name == "rescal" else {"n3": 0.3}
         model = draw(name, **weight)
         p = {key: value.tolist() for key, value in model.state_dict().items()}
-        total = 0.0
+        totals = []
         for e, r, t in zip(*(index.tolist() for index in batch), strict=True):
+            totals.append(0.0)
             for factor in (p["entity"][e], p["relation"][r], p["entity"][t]):
                 moduli = factor
                 if name == "complex":
                     moduli = [math.hypot(*factor[i : i + 2]) for i in range(0, len(factor), 2)]
-                total += 0.3 * sum(abs(m) ** power for m in moduli) / 2
-        assert model.penalty(*batch).item() == pytest.approx(total, rel=1e-10)
+                totals[-1] += 0.3 * sum(abs(m) ** power for m in moduli)
+        assert model.penalty(*batch).tolist() == pytest.approx(totals, rel=1e-10)
         assert draw(name, **dict.fromkeys(weight, 0.0)).penalty(*batch) is None
+
+
+def test_penalties_are_weighted_like_the_losses_of_their_queries() -> None:
+    model = draw("complex", n3=0.3)
+    entity_T3 = torch.tensor([[0, 1, 4], [2, 3, 0]])
+    index = QueryIndex(*entity_T3.unbind(1), model.num_entities, model.num_relations)
+    module = LinkPrediction(model, Identity(), QuerySampling(alpha=1.0), torch.optim.Adam)
+    first, second = model.penalty(*entity_T3.unbind(1))
+    for weight_B, expected in (
+        (None, (first + second) / 2),
+        (torch.tensor([0.5, 1.5]), (0.5 * first + 1.5 * second) / 2),
+    ):
+        batch = QueryBatch(*entity_T3.unbind(1), index, torch.Generator(), weight_B)
+        parts = module.loss_parts(batch)
+        torch.testing.assert_close(parts["penalty"], expected)
+        torch.testing.assert_close(
+            parts["loss"], module.loss(module(batch), batch)["loss"] + expected
+        )
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=9))
@@ -302,7 +321,7 @@ def test_no_penalty_unless_asked(name: str) -> None:
 def test_penalty_gradient_is_finite_at_zero() -> None:
     model = draw("complex")
     torch.nn.init.zeros_(model.entity)
-    model.penalty(torch.tensor([0]), torch.tensor([0]), torch.tensor([1])).backward()
+    model.penalty(torch.tensor([0]), torch.tensor([0]), torch.tensor([1])).sum().backward()
     assert model.entity.grad.isfinite().all()
 
 

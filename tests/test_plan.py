@@ -125,7 +125,7 @@ def test_a_resumed_run_has_the_plan_that_it_was_started_with(tmp_path):
     keep_plan(tmp_path, first)
     assert kept_plan(tmp_path) == first
     (tmp_path / "plan.json").write_text('{"steps": 3}')
-    with pytest.raises(HaleError, match=r"plan\.json is not a plan"):
+    with pytest.raises(HaleError, match=r"plan\.json is damaged"):
         kept_plan(tmp_path)
 
 

@@ -285,6 +285,26 @@ def test_a_weight_that_is_none(tmp_path, weight):
     )
 
 
+def test_a_file_without_weights_counts_once_beside_those_that_have_them(tmp_path):
+    first = "".join(f"{h}\t{r}\t{t}\t.25\n" for h, r, t in RING)
+    (tmp_path / "edges").mkdir()
+    (tmp_path / "edges/a.tsv").write_text(first)
+    iris = [tuple(f"http://x.org/{name}" for name in row) for row in RING]
+    second = "".join("<{}> <{}> <{}> .\n".format(*row) for row in iris)
+    (tmp_path / "edges/b.nt").write_text(second)
+    graph = KnowledgeGraph.read(tmp_path / "edges", weight=3)
+    for (head, _, _), weight in zip(graph.train.tolist(), graph.weight.tolist(), strict=True):
+        assert weight == (1.0 if graph.entities[head].startswith("http") else 0.25)
+    assert set(graph.weight.tolist()) == {0.25, 1.0}
+
+
+@pytest.mark.parametrize("chosen", [{"weight": 3}, {"weight": "w"}, {"columns": [0, 2, 1]}])
+def test_rdf_has_no_columns_to_choose(tmp_path, chosen):
+    assert refused(tmp_path, "g.nt", "<a:a> <a:r> <a:b> .\n", **chosen) == (
+        "g.nt is RDF, which has no columns: leave out dataset.columns and dataset.weight"
+    )
+
+
 def test_weights_of_a_graph_are_checked(ring):
     parts = {"name": "x", "entities": ring.entities, "relations": ring.relations} | ring.splits
     one = torch.ones(len(ring.train))

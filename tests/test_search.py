@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 import hale
-from hale.errors import HaleError
+from hale.errors import DivergedError, HaleError
 from hale.settings import automatic
 from hale.settings.automatic import Facts
 from hale.settings.compose import compose
@@ -68,6 +68,34 @@ def test_an_interrupted_search_takes_its_trials_again(tmp_path, graph, monkeypat
     resumed = hale.fit(graph, steps=200, folder=tmp_path / "killed", settings=QUICK)
     assert resumed.record["valid/mrr"] == whole.record["valid/mrr"]
     assert spent_choice(tmp_path / "killed") == spent_choice(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("budget", [{"steps": 200}, {"seconds": 1.0}])
+def test_a_trial_that_diverges_is_last_and_has_spent_its_budget(
+    tmp_path, graph, monkeypatch, budget
+):
+    from hale.training import search
+
+    original, share = search.make_run, []
+
+    class Diverging:
+        def train(self):
+            raise DivergedError("the loss is NaN")
+
+    def make_run(trial, *rest, **options):
+        if not trial.name.startswith("complex"):
+            return original(trial, *rest, **options)
+        share.append(trial.cfg.budget[next(iter(budget))])
+        return Diverging()
+
+    monkeypatch.setattr(search, "make_run", make_run)
+    model = hale.fit(graph, **budget, folder=tmp_path, settings=QUICK)
+    assert model.record["choices"]["model"] != "complex"
+    assert len(share) == 1
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("search/*/result.json")]
+    key = "steps" if "steps" in budget else "train_seconds"
+    spent = share[0] + sum(record[key] for record in records)
+    assert spent_choice(tmp_path)["value"] == pytest.approx(spent, abs=1e-3)
 
 
 def test_only_what_is_open_is_searched():

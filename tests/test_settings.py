@@ -137,6 +137,16 @@ def test_hale_recipe_and_cfg_job_say_the_same(tmp_path):
     assert rows["validations"]["from"] == "conf/config.yaml"
 
 
+def test_hale_recipe_shows_what_few_epochs_would_change():
+    rows = {r["setting"]: r["from"] for r in setting_rows(["dataset=wn18rr"])}
+    assert rows["optimizer.lr"].endswith("; 0.03 in up to 120 epochs")
+    assert "epochs" not in rows["data.batch_size"]
+    chosen = ["dataset=wn18rr", "optimizer.lr=0.01"]
+    rows = {r["setting"]: r["from"] for r in setting_rows(chosen)}
+    assert rows["optimizer.lr"] == "command line"
+    assert not any("epochs" in r["from"] for r in setting_rows(["experiment=fig3", "dataset=wn18rr"]))
+
+
 def test_hale_recipe_names_strategies_and_experiments():
     rows = {r["setting"]: r for r in setting_rows(["strategy=hale_wo_pos_square"])}
     assert rows["loss.square"] == {

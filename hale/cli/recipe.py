@@ -70,14 +70,23 @@ def setting_rows(overrides: Sequence[str]) -> Iterator[Row]:
 
 
 def _rules(cfg: "DictConfig", choices: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    """Values that rules of the dataset set, and which rule."""
-    from hale.settings.recipe import deciding_rules, read_rules, recipe_file
+    """Values that rules of the dataset set, and which rule; and what few epochs would change."""
+    from hale.settings.recipe import deciding_rules, epoch_rules, read_rules, recipe_file
 
     file = recipe_file(choices["dataset"])
     if "recipe" not in choices:
         return {}
-    rules = deciding_rules(read_rules(file), choices, cfg.model.dim)
-    return {n: (r.values[n], f"conf/recipe/{file.name}: {r}") for n, r in rules.items()}
+    rules = read_rules(file)
+    few: dict[str, str] = {}
+    if not choices.get("experiment"):
+        for rule in epoch_rules(rules, choices, cfg.model.dim):
+            for name, value in rule.values.items():
+                few[name] = f"{few.get(name, '')}; {value} in up to {rule.max_epochs:g} epochs"
+    deciding = deciding_rules(rules, choices, cfg.model.dim)
+    return {
+        name: (rule.values[name], f"conf/recipe/{file.name}: {rule}{few.get(name, '')}")
+        for name, rule in deciding.items()
+    }
 
 
 def _automatic(

@@ -20,6 +20,7 @@ from hale.graphs.named_triples import (
     NamedTriples,
     Vocabulary,
     distinct,
+    joined,
     keys,
     to_ids,
 )
@@ -178,7 +179,7 @@ def _read(
     unseen: Unseen,
 ) -> tuple[Ids, Weights | None]:
     """Distinct triples for a split, and their weights if they have any."""
-    chunks, weights = [np.empty((0, 3), np.int32)], []
+    chunks, weights = [], []
     trained = len(vocabularies[0]), len(vocabularies[1])
     dropped = 0
     for block in blocks:
@@ -186,15 +187,13 @@ def _read(
             block, vocabularies, trained, "keep" if split == "train" else unseen, _unseen
         )
         chunks.append(id_N3)
+        weights.append(weight_N)
         dropped += len(block.head) - len(id_N3)
-        if len(weight_N):
-            weights.append(weight_N)
     if dropped:
         for vocabulary, length in zip(vocabularies, trained, strict=True):
             vocabulary.truncate(length)
         log.warning("%s: dropped %d new triples with names that are not in train", split, dropped)
-    triple_T3 = np.concatenate(chunks, dtype=np.int64)
-    return distinct(triple_T3, np.concatenate(weights) if weights else None)
+    return distinct(*joined(chunks, weights))
 
 
 def _unseen(block: NamedTriples, row: int, at: int) -> str:

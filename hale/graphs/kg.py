@@ -25,7 +25,7 @@ from hale.graphs.reading import (
     read_splits,
     split_and_number,
 )
-from hale.graphs.triple_file import STDIN, Form
+from hale.graphs.triple_file import STDIN, Form, require_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +153,9 @@ class KnowledgeGraph:
             ArgumentError: an argument out of range.
             DatasetError: a missing or empty file, malformed content, or too few triples to split.
         """
-        form = Form(_columns(columns, weight), format, literals)
-        path = as_path(path)
+        path, form = as_path(path), Form(_columns(columns, weight), format, literals)
         files = find_files(path, form)
+        require_columns(files, form)
         if isinstance(files, dict):
             return cls(name or path.resolve().name, *read_splits(files, unseen, form))
         own = "stdin" if str(path) == STDIN else path.resolve().name.split(".")[0]

@@ -128,6 +128,27 @@ def _number(value: Any) -> float:
         return np.nan
 
 
+def joined(
+    ids: Sequence[npt.NDArray[np.int32]], weights: Sequence[npt.NDArray[np.float32]]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:
+    """Triples of blocks, shape (T, 3), and their weights, shape (T,); None if no block has any.
+
+    Where some blocks have weights, the triples of the others count once: their weights are 1.
+
+    Args:
+        ids: of each block, shape (N, 3).
+        weights: of each block, shape (N,), or (0,) if it has none.
+    """
+    triple_T3 = np.concatenate((np.empty((0, 3), np.int64), *ids), dtype=np.int64)
+    if not any(map(len, weights)):
+        return triple_T3, None
+    filled = [
+        weight_N if len(weight_N) else np.ones(len(id_N3), np.float32)
+        for id_N3, weight_N in zip(ids, weights, strict=True)
+    ]
+    return triple_T3, np.concatenate(filled)
+
+
 def distinct(
     triple_T3: npt.NDArray[np.int64], weight_T: npt.NDArray[np.float32] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:

@@ -23,6 +23,7 @@ from hale.graphs.named_triples import (
     NamedTriples,
     Vocabulary,
     distinct,
+    joined,
     keys,
     to_ids,
     to_weights,
@@ -162,14 +163,11 @@ def _collect(
         weights.append(weight_N)
     if dropped:
         log.warning("%s: dropped %d triples with names that do not occur in train", what, dropped)
-    count = sum(map(len, chunks))
-    if count == 0:
+    triple_T3, weight_T = joined(chunks, weights)
+    if not len(triple_T3):
         raise DatasetError(f"{what} has no triples{' left' if dropped else ''}")
-    weight_T = np.concatenate(weights)
-    part = _Part(
-        *distinct(np.concatenate(chunks, dtype=np.int64), weight_T if len(weight_T) else None)
-    )
-    if repeated := count - len(part.triple_T3):
+    part = _Part(*distinct(triple_T3, weight_T))
+    if repeated := len(triple_T3) - len(part.triple_T3):
         kept = "" if part.weight_T is None else ", each with its largest weight"
         log.warning("%s: %d repeated triples count once%s", what, repeated, kept)
     return part

@@ -15,7 +15,7 @@ import gzip
 import importlib
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,24 @@ def format_of(path: Path) -> str | None:
     return last if last in FORMATS else None
 
 
+def require_columns(files: Mapping[str, Path] | Sequence[Path], form: Form) -> None:
+    """Refuse a choice of columns where all files are RDF, which has none.
+
+    Raises:
+        DatasetError: columns or a weight are chosen, and no file is a table.
+    """
+    paths = list(files.values()) if isinstance(files, Mapping) else files
+    formats = [_format(path, form) for path in paths]
+    if form.columns != Columns() and not any(name not in rdf.SYNTAXES for name in formats):
+        raise DatasetError(
+            f"{paths[0]} is RDF, which has no columns: leave out dataset.columns and dataset.weight"
+        )
+
+
+def _format(path: Path, form: Form) -> str | None:
+    return form.format or ("tsv" if str(path) == STDIN else format_of(path))
+
+
 def table_form(path: Path) -> Form:
     """The form of a file of triples or queries on a command line: TSV unless its suffix tells."""
     return Form(format=format_of(path) or "tsv")
@@ -84,7 +102,7 @@ def read_blocks(path: Path, form: Form) -> Iterator[NamedTriples]:
         DatasetError: an unknown format, malformed content, a damaged file, or one that cannot be
             read.
     """
-    chosen = form.format or ("tsv" if str(path) == STDIN else format_of(path))
+    chosen = _format(path, form)
     if chosen is None:
         raise DatasetError(
             f"{path} has an unknown format: {FORMATS_READ}; dataset.format=tsv names that of a "

@@ -72,7 +72,7 @@ class QueryModel(nn.Module, ABC):
         return entity
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
-        """The weighted regularisation of a batch's triples, a scalar added to the loss, or None."""
+        """The regularisation of each triple, ``penalty_B``, if any; the loss adds its mean."""
         return None
 
     def scores(self, entity_B: Tensor, relation_B: Tensor, activation: Activation) -> ScoreMatrix:

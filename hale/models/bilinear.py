@@ -55,7 +55,7 @@ class RESCAL(DotProductModel):
         return multiply_grouped(entity_BD, matrix_RDD, relation_B)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
-        """Weighted squared Frobenius norms."""
+        """Squared Frobenius norms of the factors, times their weight; ``penalty_B``."""
         if not self.f2:
             return None
         norm_R1 = torch.linalg.vector_norm(self.relation, dim=1, keepdim=True)
@@ -93,7 +93,7 @@ class DistMultDot(DotProductModel):
         return entity_BD * lookup(self.relation, relation_B)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
-        """Weighted nuclear 3-norm of the factors' moduli."""
+        """Nuclear 3-norms of the factors' moduli, times their weight; ``penalty_B``."""
         if not self.n3:
             return None
         relation_BD = lookup(self.relation, relation_B)

@@ -1,12 +1,17 @@
-"""Files and folders that are written completely or not at all."""
+"""Files and folders that are written completely or not at all; damaged ones are named."""
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, TypeVar
+
+from hale.errors import HaleError
+
+T = TypeVar("T")
 
 
 def write_atomically(path: Path) -> AbstractContextManager[TextIO]:
@@ -20,6 +25,21 @@ def write_atomically(path: Path) -> AbstractContextManager[TextIO]:
 def write_bytes_atomically(path: Path) -> AbstractContextManager[BinaryIO]:
     """:func:`write_atomically` for a binary file."""
     return _replacing(path, "wb")
+
+
+def read_json(path: Path, make: Callable[[Any], T], advice: str) -> T | None:
+    """What ``make`` makes of the content of a JSON file; None if there is no file.
+
+    Raises:
+        HaleError: a file that cannot be read, is not JSON, or of which nothing can be made; with
+            the advice.
+    """
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise HaleError(f"{path} is damaged ({error}): {advice}") from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hale.errors import HaleError
-from hale.runs.files import write_atomically
+from hale.runs.files import read_json, write_atomically
 from hale.version import __version__
 
 if TYPE_CHECKING:
@@ -45,16 +45,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     Raises:
         HaleError: the file is not a record.
     """
-    path = folder / RESULT_FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise HaleError(f"{path} is not a result record ({error}): remove it and rerun") from error
-    if not isinstance(record, dict):
-        raise HaleError(f"{path} is not a result record: remove it and rerun")
-    return record
+    return read_json(folder / RESULT_FILE, _record, "remove it and rerun")
+
+
+def _record(content: object) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise TypeError("it is not a JSON object")
+    return content
 
 
 def identity(config: Mapping[str, Any], keys: Sequence[str] = IDENTITY_KEYS) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Tables that fit the console: no number is cut, no column disappears without being named.
 
 What does not fit is, in this order, folded (headings and texts, at separators), turned on its side
-(few rows), dropped and listed below the table, or written as one block per row.
+(few rows), dropped and listed below the table, or written as one block per row. IRIs are shortened
+by prefixes, which are listed below, too.
 """
 
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hale.graphs.names import shown
+from hale.runs.prefixes import prefixes_of, shorten
 
 GAP = 2
 """Spaces between two columns."""
@@ -52,10 +55,17 @@ class FittedTable:
         """The title, the table, and the names of the columns left out."""
         if self.title:
             yield Text(shown(self.title), style="bold", overflow="fold")
-        yield from self._layout(options.max_width)
+        every = chain.from_iterable(row.values() for row in self.rows)
+        prefixes = prefixes_of(cell for cell in every if isinstance(cell, str))
+        grid = [list(self.rows[0])]
+        for row in self.rows:
+            cells = (shorten(c, prefixes) if isinstance(c, str) else c for c in row.values())
+            grid.append([plain(cell) for cell in cells])
+        yield from self._layout(grid, options.max_width)
+        for namespace, prefix in prefixes.items():
+            yield Text(f"{prefix}: {namespace}", overflow="fold")
 
-    def _layout(self, width: int) -> list[RenderableType]:
-        grid = [list(self.rows[0]), *([plain(cell) for cell in row.values()] for row in self.rows)]
+    def _layout(self, grid: Grid, width: int) -> list[RenderableType]:
         if widths := column_widths(grid, width):
             return [_draw(grid, widths)]
         turned = [list(column) for column in zip(*grid, strict=True)]

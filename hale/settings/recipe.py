@@ -164,6 +164,15 @@ def deciding_rules(
     return {name: rule for rule in applying for name in rule.values}
 
 
+def epoch_rules(rules: list[Rule], chosen: Mapping[str, str], dim: int) -> list[Rule]:
+    """The rules for choices and a dimension that apply where the budget holds few epochs."""
+    return [
+        rule
+        for rule in rules
+        if rule.applies(chosen) and dim >= rule.min_dim and rule.max_epochs < inf
+    ]
+
+
 def from_dim(dim: int, least: int, value: Any, otherwise: Any) -> Any:
     """``value`` from a dimension of ``least``, ``otherwise`` below it."""
     chosen = value if dim >= least else otherwise

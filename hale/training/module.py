@@ -61,9 +61,10 @@ class LinkPrediction(pl.LightningModule):
     def loss_parts(self, batch: QueryBatch) -> dict[str, Tensor]:
         """The loss's named scalars, the model's penalty (if it has one) added to ``loss``."""
         parts = self.loss(self(batch), batch)
-        penalty = self.model.penalty(batch.entity_B, batch.relation_B, batch.target_B)
-        if penalty is None:
+        penalty_B = self.model.penalty(batch.entity_B, batch.relation_B, batch.target_B)
+        if penalty_B is None:
             return parts
+        penalty = batch.mean(penalty_B)
         return parts | {"loss": parts["loss"] + penalty, "penalty": penalty}
 
     def training_step(self, batch: QueryBatch, batch_idx: int) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hale.errors import HaleError, require_whole
-from hale.runs.files import write_atomically
+from hale.runs.files import read_json, write_atomically
 from hale.training.pace import Pace
 
 PLAN_FILE = "plan.json"
@@ -127,14 +127,11 @@ def kept_plan(folder: Path) -> EvaluationPlan | None:
     Raises:
         HaleError: the file is not a plan.
     """
-    path = folder / PLAN_FILE
-    try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+
+    def plan(kept: dict[str, Any]) -> EvaluationPlan:
         return EvaluationPlan(**kept | {"pace": Pace(**kept["pace"])})
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise HaleError(f"{path} is not a plan ({error}): start in a new folder") from error
+
+    return read_json(folder / PLAN_FILE, plan, "start in a new folder")
 
 
 def _expected(pace: Pace, seconds: float | None, steps: int | None) -> tuple[str, int, float]:

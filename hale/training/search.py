@@ -9,7 +9,7 @@ interrupted search is resumed, and its records and curves remain.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
@@ -49,9 +49,8 @@ def search(
         amount, scores = unit * factor, {}
         for candidate in left[:count]:
             trial = _trial(with_choices(job, tried[candidate]), candidate, setting, amount)
-            record = _train(trial, graph)
-            spent += record["steps" if setting == "steps" else "train_seconds"]
-            scores[candidate] = record[job.cfg.monitor]
+            scores[candidate], cost = _train(trial, graph, setting)
+            spent += cost
             trace.append(f"{candidate} {scores[candidate]:.4f} in {amount:g} {setting}")
         left = sorted(scores, key=lambda c: -scores[c])
         if scores[left[0]] == DIVERGED:
@@ -89,14 +88,17 @@ def _trial(job: Job, candidate: Candidate, setting: str, amount: float) -> Job:
     return replace(job, cfg=cfg, folder=folder, name=folder.name)
 
 
-def _train(trial: Job, graph: KnowledgeGraph) -> dict[str, Any]:
-    """The record of a trial, trained unless it is finished; worse than any other if it diverges."""
+def _train(trial: Job, graph: KnowledgeGraph, setting: str) -> tuple[float, float]:
+    """The metric of a trial, trained unless it is finished, and what it has spent.
+
+    A trial that diverges is worse than any other, and has spent all that it had.
+    """
     record = read_result(trial.folder)
-    if record is not None:
-        return record
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with ExitStack() as stack:
-            return make_run(trial, graph, stack, console=Console(quiet=True)).train()
-    except DivergedError:
-        return {"steps": 0, "train_seconds": 0.0, trial.cfg.monitor: DIVERGED}
+    if record is None:
+        trial.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with ExitStack() as stack:
+                record = make_run(trial, graph, stack, console=Console(quiet=True)).train()
+        except DivergedError:
+            return DIVERGED, trial.cfg.budget[setting]
+    return record[trial.cfg.monitor], record["steps" if setting == "steps" else "train_seconds"]

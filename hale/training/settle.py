@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
-from hale.errors import HaleError
 from hale.graphs.kg import KnowledgeGraph
-from hale.runs.files import write_atomically
+from hale.runs.files import read_json, write_atomically
 from hale.settings import automatic, recipe
 from hale.settings.automatic import Candidate, Choice, Facts
 from hale.settings.build import build
@@ -167,13 +167,11 @@ def kept_choices(folder: Path) -> list[Choice] | None:
     Raises:
         HaleError: the file is damaged.
     """
-    path = folder / RECIPE_FILE
-    try:
-        return [Choice(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise HaleError(f"{path} is damaged ({error}): remove it and train anew") from error
+
+    def choices(kept: list[dict[str, Any]]) -> list[Choice]:
+        return [Choice(**entry) for entry in kept]
+
+    return read_json(folder / RECIPE_FILE, choices, "start in a new folder")
 
 
 def write_choices(job: Job) -> None:
