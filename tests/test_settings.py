@@ -144,7 +144,9 @@ def test_hale_recipe_shows_what_few_epochs_would_change():
     chosen = ["dataset=wn18rr", "optimizer.lr=0.01"]
     rows = {r["setting"]: r["from"] for r in setting_rows(chosen)}
     assert rows["optimizer.lr"] == "command line"
-    assert not any("epochs" in r["from"] for r in setting_rows(["experiment=fig3", "dataset=wn18rr"]))
+    assert not any(
+        "epochs" in r["from"] for r in setting_rows(["experiment=fig3", "dataset=wn18rr"])
+    )
 
 
 def test_hale_recipe_names_strategies_and_experiments():
