@@ -27,7 +27,7 @@ from hale.runs.folders import ERROR_FILE
 from hale.runs.record import RESULT_FILE
 from hale.settings import conf_dir, recipe
 from hale.settings.checks import require_own_machine, require_settings
-from hale.settings.compose import one_budget, typed_names
+from hale.settings.compose import one_budget, quoted, typed_names
 
 recipe.register()
 
@@ -61,8 +61,7 @@ def run(cfg: DictConfig, resumed: bool = False) -> float:
 
     name = hydra_job.job.override_dirname or folder.name
     choices, overrides = dict(hydra_job.runtime.choices), list(hydra_job.overrides.task)
-    search_path = [o for o in hydra_job.overrides.hydra if o.startswith("hydra.searchpath=")]
-    job = Job(cfg, choices, overrides, folder, name, _sweep(hydra_job), search_path)
+    job = Job(cfg, choices, overrides, folder, name, _sweep(hydra_job), _search_path(hydra_job))
     job = as_started(job, resumed)
     finished = (folder / RESULT_FILE).exists()
     record = train(job, lambda: build(cfg, "dataset"))
@@ -99,6 +98,16 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> float:
     with reported(folder, sweep=False):
         return run(cfg, resumed=True)
     raise AssertionError  # ``reported`` passes on every error
+
+
+def _search_path(job: HydraConf) -> list[str]:
+    """The override that finds a job's choices again, those of ``--config-dir`` included."""
+    found = [
+        quoted(f"{source.schema}://{source.path}")
+        for source in job.runtime.config_sources
+        if source.provider not in ("hydra", "main", "schema")
+    ]
+    return [f"hydra.searchpath=[{','.join(found)}]"]
 
 
 def _sweep(job: HydraConf) -> str | None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 import wandb_file
 
 ROOT = Path(__file__).resolve().parent.parent
+CONF = Path(__file__).parents[1] / "conf"
 TINY = ["debug=smoke", "threads=1", "data.batch_size=4096", "budget.steps=4"]
 
 
@@ -170,6 +172,26 @@ def test_a_failing_job_does_not_poison_the_next(tmp_path):
     assert not (tmp_path / "sweep/0/result.json").exists()
     assert (tmp_path / "sweep/1/result.json").exists()
     assert len(list(tmp_path.glob("sweep/1/wandb/offline-run-*"))) == 1
+
+
+@pytest.mark.parametrize("typed", [["--config-dir", "my, conf"], []])
+def test_choices_of_a_users_own_are_found_when_an_automatic_run_is_resumed(tmp_path, typed):
+    """As if it had been killed before its choices were kept."""
+    own = tmp_path / "my, conf/model"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text((CONF / "model/mure.yaml").read_text())
+    quoted = f"""hydra.searchpath=["{tmp_path / "my, conf"}",recipe://]"""
+    arguments = [*(typed or [quoted]), *TINY, "model=mine", "recipe=auto"]
+    assert hale(*arguments, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    for kept in (tmp_path / "run").glob("[a-z]*"):
+        shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "hale", "resume", "run"], cwd=tmp_path,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run/result.json").read_text())
+    assert record["choices"]["model"] == "mine"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
