@@ -24,8 +24,8 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY) ## train RotL with the HaLE loss on the embedded family graph and print its test metrics
 	$(BIN)/python -m hale.run $(ARGS)
 
-test: $(READY) ## run all tests
-	$(BIN)/python -m pytest -q $(ARGS)
+test: $(READY) ## run all tests, in a process per core
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check .
