@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from experiments.records import Record
-from hale.runs.record import IDENTITY_KEYS, identity
+from hale.runs.record import RECIPE_KEYS, identity
 from hale.settings.compose import compose
 
 MODIFIED = "†"
@@ -24,7 +24,8 @@ def is_stale(record: Record, experiment: str) -> bool:
     """
     chosen = tuple(str(record.choice(group)) for group in ("dataset", "strategy", "model"))
     today = _todays_config(experiment, *chosen, record.dim) | {"seed": record.seed}
-    return identity(record.result["config"]) != identity(today)
+    found, wanted = (identity(config, RECIPE_KEYS) for config in (record.result["config"], today))
+    return found != wanted
 
 
 @cache
@@ -37,6 +38,6 @@ def _todays_config(
          f"model={model}", f"model.dim={dim}"]
     )  # fmt: skip
     config: Any = OmegaConf.to_container(
-        OmegaConf.masked_copy(cfg, list(IDENTITY_KEYS)), resolve=True
+        OmegaConf.masked_copy(cfg, list(RECIPE_KEYS)), resolve=True
     )
     return dict(config)

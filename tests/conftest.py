@@ -70,6 +70,7 @@ def run_training(
         seed: int = 0,
         logger: object = None,
         schedule: Callable[[float], float] = constant,
+        validations: int = 5,
         **trainer_arguments: object,
     ) -> LinkPrediction:
         module = module or make_module(seed)
@@ -81,9 +82,10 @@ def run_training(
             "seed": seed,
             "monitor": "valid/mrr",
             "test": True,
+            "validations": validations,
         }
         choices = {"name": "test", "choices": {"model": "rotl"}, "overrides": [], "config": config}
-        arguments = {"accelerator": "cpu", "devices": 1, "val_check_interval": 4}
+        arguments = {"accelerator": "cpu", "devices": 1}
         Run(
             module,
             data,
@@ -106,5 +108,5 @@ def trained_folder(
 ) -> Path:
     """A finished run on the ring; read only."""
     folder = tmp_path_factory.mktemp("trained")
-    run_training(folder, WallClockBudget(steps=60))
+    run_training(folder, WallClockBudget(steps=60), validations=15)
     return folder

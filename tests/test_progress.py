@@ -26,7 +26,7 @@ class Slow(pl.Callback):
 
 @pytest.fixture
 def shown(monkeypatch, tmp_path, run_training):
-    """What a run of so many steps of 7 s prints, validated every 8 steps."""
+    """What a run of so many steps of 7 s prints, validated twice."""
 
     def shown(terminal: bool, steps: int) -> list[str]:
         slow, file = Slow(), io.StringIO()
@@ -38,7 +38,7 @@ def shown(monkeypatch, tmp_path, run_training):
         monkeypatch.setattr(train, "BudgetBar", bar)
         run_training(
             tmp_path, WallClockBudget(steps=steps, clock=slow), callbacks=(slow,),
-            val_check_interval=8, log_every_n_steps=1,
+            validations=2, log_every_n_steps=1,
         )  # fmt: skip
         return [line.strip() for line in re.split(r"[\r\n]+", file.getvalue()) if line.strip()]
 

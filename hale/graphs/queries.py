@@ -115,7 +115,7 @@ class QueryIndex:
         return self._triple_T[at_BK] == triple_BK
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning sets fields of a copy where training is not in float32
 class QueryBatch:
     """Queries with one true answer each, and the index of all their known answers.
 

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,16 +19,33 @@ if TYPE_CHECKING:
     import torch
 
 RESULT_FILE = "result.json"
-IDENTITY_KEYS = (
+PROTOCOL = 2
+"""Of records that are written; docs/protocol.md says what changed. Records without one are of 1."""
+RECIPE_KEYS = (
     "model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed", "monitor",
 )  # fmt: skip
-"""The parts of the config in which a checkpoint or record must agree with the run that uses it."""
+"""The parts of the config that a recipe sets, and those that its values are for."""
+IDENTITY_KEYS = (*RECIPE_KEYS, "budget", "validations", "trainer", "callbacks")
+"""The parts in which a checkpoint must agree with the run that resumes it."""
+RECORD_KEYS = (*IDENTITY_KEYS, "test")
+"""The parts in which a record must agree with the run that is asked for in its folder."""
 NEWER = (
     ("scale_lr_multiplier", 1), ("weight_decay", 0), ("valid_queries", None),
     ("valid_queries", "auto"), ("test_queries", None), ("test_queries", "auto"),
     ("columns", None), ("weight", None), ("format", None), ("literals", "drop"), ("spent", 0),
+    ("gradient_clip_val", None), ("accumulate_grad_batches", 1), ("precision", None),
+    ("precision", 32), ("precision", "32"), ("precision", "32-true"),
 )  # fmt: skip
-"""Settings that older records lack, with the value that does as they did."""
+"""Settings that other records lack, with the value that does as they did."""
+NOT_COMPARED = {
+    "dataset": ("path",),
+    "trainer": (
+        "accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "profiler",
+        "detect_anomaly", "enable_autolog_hparams",
+    ),
+}  # fmt: skip
+"""Settings that do not change what is computed: where the triples lie, of which the fingerprint
+tells, on what device training runs, and what it shows."""
 VERSIONED = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 
@@ -59,13 +76,13 @@ def identity(config: Mapping[str, Any], keys: Sequence[str] = IDENTITY_KEYS) -> 
 
     Classes are compared by name, because modules move.
     """
-    return {key: _comparable(config.get(key)) for key in keys}
+    return {key: _comparable(config.get(key), NOT_COMPARED.get(key, ())) for key in keys}
 
 
-def _comparable(part: Any) -> Any:
+def _comparable(part: Any, left_out: Sequence[str]) -> Any:
     if not isinstance(part, Mapping):
         return part
-    named = dict(part)
+    named = {name: value for name, value in part.items() if name not in left_out}
     if "_target_" in named:
         named["_target_"] = named["_target_"].rsplit(".", 1)[-1]
     scale = named.get("relation_scale")
@@ -73,23 +90,48 @@ def _comparable(part: Any) -> Any:
         named |= {"relation_scale": True, "scale_lr_multiplier": scale}
     if scale is False:  # nothing is multiplied
         named.pop("scale_lr_multiplier", None)
-    return {name: value for name, value in named.items() if (name, value) not in NEWER}
+    return {name: value for name, value in named.items() if (name, value) not in NEWER} or None
 
 
 def changed(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """The parts of ``config`` that differ from those of a finished run's record."""
-    keys = (*IDENTITY_KEYS, "budget")
-    found, wanted = identity(record["config"], keys), identity(config, keys)
-    return [key for key in keys if found[key] != wanted[key]]
+    """The parts of ``config`` that differ from those of a finished run's record.
+
+    The path of a dataset does not count.
+    """
+    found, wanted = identity(record["config"], RECORD_KEYS), identity(config, RECORD_KEYS)
+    return [key for key in RECORD_KEYS if found[key] != wanted[key]]
 
 
-def require_same_run(record: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    """Raise HaleError unless the record in ``folder`` is of the run that ``config`` describes."""
-    if differing := changed(record, config):
+def require_same_run(
+    record: Mapping[str, Any],
+    config: Mapping[str, Any],
+    folder: Path,
+    fingerprint: Callable[[], str],
+) -> None:
+    """Raise HaleError unless the record in ``folder`` is of the run that ``config`` describes.
+
+    Args:
+        record: of a finished run.
+        config: the resolved config of the run that is asked for.
+        folder: the finished run's, for the message.
+        fingerprint: reads the dataset and returns its fingerprint; called only where the config
+            does not tell which dataset it is: a graph in memory, or one that lies elsewhere now.
+    """
+    differing = changed(record, config)
+    if not differing and _may_differ(record["config"]["dataset"], config["dataset"]):
+        same = fingerprint() == record["dataset_fingerprint"]
+        differing = [] if same else ["dataset content"]
+    if differing:
         raise HaleError(
             f"{folder} holds a finished run with another {differing[0]}: remove it, or choose "
             "another folder"
         )
+
+
+def _may_differ(found: Any, wanted: Any) -> bool:
+    """Whether two descriptions of a dataset that are alike may be of different triples."""
+    in_memory = str(wanted.get("_target_", "")).endswith(".in_memory")
+    return in_memory or found.get("path") != wanted.get("path")
 
 
 def overrides_of(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -131,6 +173,33 @@ def provenance(device: "torch.device", kernel: str | None = None) -> dict[str, A
         | {package: version(package) for package in VERSIONED},
         "commit": _commit(),
     }
+
+
+def provenance_of(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where and with what a run was made, from the :func:`provenance` of each of its parts.
+
+    The date is that of its start. Where the parts differ, their values are joined by "and". The
+    commit is None if that of any part is, and ends in ``+`` if that of any part does.
+    """
+    commits = [part["commit"] for part in parts]
+    return {
+        "date": parts[0]["date"],
+        "hardware": _merged([part["hardware"] for part in parts]),
+        "versions": _merged([part["versions"] for part in parts]),
+        "commit": (
+            None if None in commits else _joined(sorted(commits, key=lambda c: c.endswith("+")))
+        ),
+    }
+
+
+def _merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for each in found for name in each)
+    return {name: _joined([each.get(name) for each in found]) for name in names}
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    distinct = list(dict.fromkeys(values))
+    return distinct[0] if len(distinct) == 1 else " and ".join(map(str, distinct))
 
 
 def _cpu_name() -> str:

@@ -1,9 +1,9 @@
 """The budget of a run: seconds on the training clock, or optimizer steps."""
 
 import math
+import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +15,8 @@ from hale.training.module import is_written
 ENOUGH_EPOCHS, ENOUGH_STEPS = 5, 50
 """With fewer a model may be no better than popularity. On WN18RR, FB15k-237, CoDEx-S and the family
 graph it is not in 2 epochs, and is in 4 (MuRE, 32 dimensions; FB15k-237: .227 and .269 to .233)."""
+NEVER = sys.maxsize
+"""So many batches lie between two validations until one is due."""
 WANTED = 2
 """So many times these are advised: in 8 epochs WN18RR has nearly half its MRR, CoDEx-S more."""
 
@@ -62,21 +64,18 @@ class WallClockBudget(pl.Callback):
     @property
     def progress(self) -> float:
         """The share spent of what the search left, at least 0; 1 and more is all of it."""
+        return self._share(self.clock.now())
+
+    @property
+    def progress_read(self) -> float:
+        """The progress at the last reading of the clock, from which decisions follow."""
+        return self._share(self.clock.train_seconds)
+
+    def _share(self, seconds: float) -> float:
         if self.steps is not None:
             return self.clock.steps_done / (self.steps - self.spent)
         assert self.seconds is not None
-        return (self.clock.now() - self.spent) / (self.seconds - self.spent)
-
-    def validation_interval(self, validations: int) -> int | timedelta:
-        """What lies between ``validations`` validations spread evenly, the last one at the end.
-
-        Returns:
-            The trainer's ``val_check_interval``: steps, or a duration.
-        """
-        if self.steps is not None:
-            return math.ceil((self.steps - self.spent) / validations)
-        assert self.seconds is not None  # a little more, or one would come just before the last
-        return timedelta(seconds=(self.seconds - self.spent) / (validations - 0.25))
+        return (seconds - self.spent) / (self.seconds - self.spent)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop at once where a resumed run has spent all."""
@@ -92,6 +91,8 @@ class WallClockBudget(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Stop when the budget is spent; log it with the training losses."""
+        if not self.clock.stepped:
+            return
         if self.steps is not None and self.clock.steps_done >= self.steps - self.spent:
             self.clock.read(pl_module.device)
             trainer.should_stop = True
@@ -100,6 +101,49 @@ class WallClockBudget(pl.Callback):
         if is_written(trainer, trainer.global_step):
             pl_module.log("train_seconds", self.clock.train_seconds, batch_size=1)
             pl_module.log("budget_share", min(self.progress, 1.0), batch_size=1)
+
+
+class Cadence(pl.Callback):
+    """Validates at even shares of the budget, the last time at its end: one decision per step.
+
+    Where a step passes several of these shares there is one validation. The trainer needs
+    ``val_check_interval=NEVER`` and ``check_val_every_n_epoch=None``; the clock and the budget
+    come before this callback.
+
+    Args:
+        budget: of the run.
+        validations: at most so many; at least 1.
+    """
+
+    def __init__(self, budget: WallClockBudget, validations: int) -> None:
+        self.budget = budget
+        self.validations = validations
+        self._passed = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave out the shares that a resumed run has passed."""
+        self._passed = self._shares()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Have the trainer validate after this batch if its step has passed a share."""
+        trainer.val_check_batch = NEVER
+        if self.budget.clock.stepped and (passed := self._shares()) > self._passed:
+            trainer.val_check_batch, self._passed = 1, passed
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the shares that passed until the clock was stopped."""
+        self._passed = self._shares()
+
+    def _shares(self) -> int:
+        """How many of the shares the clock's reading has passed, rounding errors aside."""
+        return math.floor(self.validations * min(self.budget.progress_read, 1.0) + 1e-9)
 
 
 def enough_steps(steps_per_epoch: int) -> int:

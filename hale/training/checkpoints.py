@@ -1,14 +1,18 @@
-"""Checkpoint identity (what a checkpoint was trained with) and relocation of run folders."""
+"""Checkpoints of a run: the last, the best, and what they were trained with."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 
 from hale.errors import HaleError
+from hale.runs.files import UNFINISHED, write_bytes_atomically
 from hale.runs.record import identity
+from hale.training.curve import Curve
 
 
 class Identity(pl.Callback):
@@ -26,41 +30,105 @@ class Identity(pl.Callback):
         """What the run is trained with."""
         return self.identity
 
-    def require(self, path: Path) -> None:
-        """Raise HaleError unless ``path`` is a checkpoint of the same identity."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            found = state["callbacks"][self.state_key]
-        except Exception as error:
-            raise HaleError(
-                f"{path} is not a checkpoint of hale ({type(error).__name__}): remove it, or "
-                "start in a new folder"
-            ) from error
+    def require(self, path: Path) -> dict[str, Any]:
+        """The state of the callbacks in a checkpoint of the same identity.
+
+        Raises:
+            HaleError: it is of another run, of an older version of hale, or no checkpoint.
+        """
+        callbacks: dict[str, Any] = read_checkpoint(path)["callbacks"]
+        found = callbacks.get(self.state_key, {})
         for key, value in self.identity.items():
-            if found.get(key) != value:
+            if key not in found:
+                raise HaleError(
+                    f"{path} does not say with which {key} it was trained: resume it with the "
+                    "version of hale that began it, or start in a new folder"
+                )
+            if found[key] != value:
                 what = "dataset content" if key == "fingerprint" else key
                 raise HaleError(
-                    f"{path} was trained with another {what} ({found.get(key)}, now {value}): "
+                    f"{path} was trained with another {what} ({found[key]}, now {value}): "
                     "use the same, or start in a new folder"
                 )
+        return callbacks
 
 
-class MovableCheckpoint(ModelCheckpoint):
-    """Keeps its best score and files when the run folder has been moved since.
+class Checkpoints(Checkpoint):
+    """Writes ``last.ckpt`` at each validation, and copies it to ``best.ckpt`` if it is the best.
 
-    Lightning's own forgets the best score then, and looks for the file in the old place.
+    Which validation is the best follows from the curve in ``last.ckpt``. So a run that is killed
+    between the two files has one truth: the copy is made when it is resumed.
+
+    Args:
+        folder: of the two files.
+        curve: whose last row is that of the validation; its callback comes before this one.
+        monitor: the metric that the best checkpoint maximises.
     """
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the state, its paths adjusted to where the folder lies now."""
+    def __init__(self, folder: Path, curve: Curve, monitor: str) -> None:
+        self.last = folder / "last.ckpt"
+        self.best = folder / "best.ckpt"
+        self.curve = curve
+        self.monitor = monitor
 
-        def here(path: str) -> str:
-            return str(Path(str(self.dirpath), Path(path).name)) if path else path
+    def read_best(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """The best weights, and the row of the curve with the metrics of the same step.
 
-        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        super().load_state_dict(
-            state_dict
-            | {"dirpath": self.dirpath}
-            | {key: here(state_dict[key]) for key in paths}
-            | {"best_k_models": {here(p): v for p, v in state_dict["best_k_models"].items()}}
-        )
+        Raises:
+            HaleError: the checkpoint is missing or damaged, or of another run.
+        """
+        best = read_checkpoint(self.best)
+        row = self.curve.at(best["global_step"])
+        if row is None:
+            raise HaleError(
+                f"{self.best} is of step {best['global_step']}, whose validation is not on the "
+                "run's curve: remove the run's folder and rerun"
+            )
+        return best["state_dict"], row
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the copy that an interrupted run may lack."""
+        self._keep_best(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the checkpoint of this validation."""
+        if trainer.sanity_checking:
+            return
+        self.last.parent.mkdir(parents=True, exist_ok=True)
+        part = self.last.with_name(f".{self.last.name}{UNFINISHED}")
+        try:
+            trainer.save_checkpoint(part)
+            _flush(part)
+            part.replace(self.last)
+        finally:
+            part.unlink(missing_ok=True)
+        self._keep_best(trainer)
+
+    def _keep_best(self, trainer: pl.Trainer) -> None:
+        """Copy the last checkpoint, that of this step, if its validation is the best so far."""
+        if self.curve.rows and self.curve.best(self.monitor)["step"] == trainer.global_step:
+            with self.last.open("rb") as last, write_bytes_atomically(self.best) as best:
+                shutil.copyfileobj(last, best)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Raises:
+        HaleError: the file is missing, or is not a checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = {key: state[key] for key in ("callbacks", "global_step", "state_dict")}
+    except Exception as error:  # a damaged file fails in many ways
+        raise HaleError(
+            f"{path} is not a checkpoint of hale ({type(error).__name__}): remove it, or "
+            "start in a new folder"
+        ) from error
+    return content
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -19,8 +19,10 @@ SYNC_STEPS = 16
 class TrainingClock(pl.Callback):
     """Measures ``train_seconds`` and counts ``steps_done``; both are kept in checkpoints.
 
-    ``train_seconds`` is logged at every validation, as the x-axis of curves. ``cpu_seconds`` are
-    those of the process meanwhile, over all its threads.
+    A step is one of the optimizer, of one batch or of several whose gradients are accumulated.
+    ``stepped`` says whether the last batch completed one. ``train_seconds`` is logged at every
+    validation, as the x-axis of curves. ``cpu_seconds`` are those of the process meanwhile, over
+    all its threads.
 
     Args:
         clock: a monotonic clock in seconds.
@@ -37,6 +39,7 @@ class TrainingClock(pl.Callback):
         self.train_seconds = 0.0
         self.cpu_seconds = 0.0
         self.steps_done = 0
+        self.stepped = False
         self._since: float | None = None
         self._cpu_since = 0.0
 
@@ -65,7 +68,7 @@ class TrainingClock(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint's reading."""
         self.train_seconds = state_dict["train_seconds"]
-        self.cpu_seconds = state_dict.get("cpu_seconds", 0.0)  # older checkpoints lack it
+        self.cpu_seconds = state_dict["cpu_seconds"]
         self.steps_done = state_dict["steps_done"]
 
     def on_train_batch_start(
@@ -84,9 +87,11 @@ class TrainingClock(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count the step; read the clock where reading is free, or due."""
-        self.steps_done += 1
-        if pl_module.device.type != "cuda" or self.steps_done % SYNC_STEPS == 0:
+        """Count the steps; read the clock where reading is free, or due."""
+        self.stepped = trainer.global_step > self.steps_done
+        self.steps_done = trainer.global_step
+        due = self.stepped and self.steps_done % SYNC_STEPS == 0
+        if pl_module.device.type != "cuda" or due:
             self.read(pl_module.device)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

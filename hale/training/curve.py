@@ -1,6 +1,7 @@
 """The convergence curve of a run: one row per validation, on the training clock."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,17 @@ class Curve(pl.Callback):
         self.rows = state_dict["rows"]
 
     def best(self, metric: str) -> dict[str, float]:
-        """The row with the greatest value of ``metric``."""
-        return max(self.rows, key=lambda row: row[metric])
+        """The first row with the greatest value of ``metric``; an undefined value is the least."""
+        return max(self.rows, key=lambda row: -math.inf if math.isnan(row[metric]) else row[metric])
+
+    def at(self, step: int) -> dict[str, float] | None:
+        """The row of the validation after ``step`` steps, if there is one."""
+        return next((row for row in self.rows if row["step"] == step), None)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the rows of a resumed run, without what was done after its checkpoint."""
+        if self.rows:
+            self._write()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add a row and write the file."""
@@ -50,6 +60,9 @@ class Curve(pl.Callback):
         self.rows.append(
             {"step": trainer.global_step, "train_seconds": self.clock.train_seconds, **metrics}
         )
+        self._write()
+
+    def _write(self) -> None:
         with write_atomically(self.path) as file:
             writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
             writer.writeheader()

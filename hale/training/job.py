@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,13 +122,12 @@ def make_run(
         torch.set_num_threads(cfg.threads)
     module, data = make_parts(cfg, graph)
     budget, schedule = build(cfg, "budget"), build(cfg, "schedule")
-    interval = budget.validation_interval(cfg.validations)
     return Run(
         module=module,
         data=data,
         budget=budget,
         schedule=schedule,
-        make_trainer=partial(build(cfg, "trainer"), val_check_interval=interval),
+        make_trainer=build(cfg, "trainer"),
         folder=job.folder,
         choices=record,
         loggers=[

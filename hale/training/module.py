@@ -53,6 +53,8 @@ class LinkPrediction(pl.LightningModule):
         self.optimizer = optimizer
         self.valid_metrics = RankingMetrics(model.num_relations)
         self.test_metrics = RankingMetrics(model.num_relations)
+        self._rng_state: Tensor | None = None
+        self._cuda_rng_state: Tensor | None = None
 
     def forward(self, batch: QueryBatch) -> ScoreMatrix:
         """The scores of the batch's queries against all entities."""
@@ -126,7 +128,13 @@ class LinkPrediction(pl.LightningModule):
             checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the states of the global generators."""
-        torch.set_rng_state(checkpoint["rng_state"])
-        if self.device.type == "cuda" and "cuda_rng_state" in checkpoint:
-            torch.cuda.set_rng_state(checkpoint["cuda_rng_state"], self.device)
+        """Take the states of the global generators from a checkpoint."""
+        self._rng_state = checkpoint["rng_state"]
+        self._cuda_rng_state = checkpoint.get("cuda_rng_state")  # none of a run on the CPU
+
+    def on_train_start(self) -> None:
+        """Set the global generators as they were; the module is on its device only now."""
+        if self._rng_state is not None:
+            torch.set_rng_state(self._rng_state)
+        if self._cuda_rng_state is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(self._cuda_rng_state, self.device)

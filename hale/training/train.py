@@ -1,11 +1,10 @@
 """One run from its objects to its record: fit to the budget, test the best, write the result."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,18 @@ from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
 from hale.graphs.loaders import QueryDataModule
 from hale.runs.model_folder import write_model
-from hale.runs.record import RESULT_FILE, provenance, write_result
+from hale.runs.record import PROTOCOL, RESULT_FILE, provenance, provenance_of, write_result
 from hale.runs.tables import FittedTable
 from hale.scoring.kernels.operations import kernel_variant
-from hale.training.budget import WallClockBudget
-from hale.training.checkpoints import Identity, MovableCheckpoint
+from hale.settings.trainer import FIXED
+from hale.training.budget import NEVER, Cadence, WallClockBudget
+from hale.training.checkpoints import Checkpoints, Identity
 from hale.training.curve import Curve
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
 from hale.training.progress import BudgetBar
 from hale.training.schedules import BudgetSchedule
+from hale.training.segments import Segments, moved
 from hale.training.summary import headline, plan_lines, result_rows
 from hale.training.verdict import Outcome, verdict
 from hale.training.warm_up import WarmUp
@@ -81,34 +82,25 @@ class Run:
             HaleError: the run diverged, the folder's checkpoint is of another run, the trainer
                 refuses its arguments, or it has more than one process.
         """
-        started = time.perf_counter()
-        console, trainer = self.console, self._trainer
+        segments, console, trainer = self._segments, self.console, self._trainer
         device, model = trainer.strategy.root_device, self.module.model
         variant = kernel_variant(device, model.comparator, self.module.activation, model.dim)
-        made = provenance(device, variant)  # the code that runs is that of the start
-        last = self.folder / "checkpoints" / "last.ckpt"
-        if last.exists():
-            self._identity.require(last)
+        segments.provenance = provenance(device, variant)  # the code is that of the start
+        last = self._checkpoints.last if self._checkpoints.last.exists() else None
+        before = self._identity.require(last)[segments.state_key]["segments"] if last else []
         with _finalized(trainer.loggers):
-            resumed = str(last) if last.exists() else None
-            for line in self._opening(last.exists()):
+            for line in self._opening(before):
                 console.print(line, soft_wrap=True, highlight=False)
             baselines = self._baselines()
-            trainer.fit(self.module, datamodule=self.data, ckpt_path=resumed)
+            trainer.fit(self.module, datamodule=self.data, ckpt_path=last)
             metrics = self._metrics_of_best()
-        record = metrics | baselines | made | dict(self.choices) | self._spent()
-        record["total_seconds"] = time.perf_counter() - started
+        record = metrics | baselines | dict(self.choices) | self._spent()
         record["verdict"] = verdict(self._outcome(record))
         write_model(self.folder / "model", self.module.model, self.data.graph, record)
         write_result(self.folder, record)
         for part in self._report(record):
             console.print(part, soft_wrap=isinstance(part, str), highlight=False)
         return record
-
-    @property
-    def monitor(self) -> str:
-        """The metric that the best checkpoint maximises."""
-        return str(self.choices["config"]["monitor"])
 
     @cached_property
     def _identity(self) -> Identity:
@@ -123,30 +115,31 @@ class Run:
         return Curve(self.folder / "curve.csv", self.budget.clock)
 
     @cached_property
-    def _best(self) -> MovableCheckpoint:
-        return self._checkpoint(filename="best", monitor=self.monitor, mode="max")
+    def _segments(self) -> Segments:
+        return Segments(self.budget.clock)
 
-    def _checkpoint(self, **arguments: Any) -> MovableCheckpoint:
-        folder = self.folder / "checkpoints"
-        return MovableCheckpoint(dirpath=folder, enable_version_counter=False, **arguments)
+    @cached_property
+    def _checkpoints(self) -> Checkpoints:
+        monitor = str(self.choices["config"]["monitor"])
+        return Checkpoints(self.folder / "checkpoints", self._curve, monitor)
 
     @cached_property
     def _trainer(self) -> pl.Trainer:
         """The trainer, with hale's callbacks in the order in which they depend on each other."""
         ours = [
             self._identity, self.budget.clock, self.budget,
+            Cadence(self.budget, self.choices["config"]["validations"]), self._segments,
             BudgetSchedule(self.budget, self.schedule), self._warm_up, self._curve,
             BudgetBar(self.budget, self.console),
         ]  # fmt: skip
-        checkpoints = [self._best, self._checkpoint(filename="last")]
         try:
             trainer = self.make_trainer(
-                callbacks=[*ours, *self.callbacks, *checkpoints],
+                callbacks=[*ours, *self.callbacks, self._checkpoints],
                 logger=[CSVLogger(self.folder, name="csv"), *self.loggers],
-                default_root_dir=self.folder, max_epochs=-1, check_val_every_n_epoch=None,
-                num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False,
-                use_distributed_sampler=False,
-            )  # fmt: skip
+                default_root_dir=self.folder,
+                val_check_interval=NEVER,
+                **FIXED,
+            )
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise HaleError(f"trainer: {error}") from error
         if trainer.world_size > 1:
@@ -158,23 +151,25 @@ class Run:
 
     def _metrics_of_best(self) -> dict[str, float]:
         """``valid/*`` of the best validation, and ``test/*`` of its weights if they are wanted."""
-        best = self._curve.best(self.monitor)
-        metrics = {name: value for name, value in best.items() if name.startswith("valid/")}
         # weights only: a test by ckpt_path would set the budget back to the checkpoint's
-        weights = torch.load(self._best.best_model_path, map_location="cpu", weights_only=True)
-        self.module.load_state_dict(weights["state_dict"])
+        weights, row = self._checkpoints.read_best()
+        metrics = {name: value for name, value in row.items() if name.startswith("valid/")}
+        self.module.load_state_dict(weights)
         if self.choices["config"]["test"]:
             (tested,) = self._trainer.test(self.module, datamodule=self.data, verbose=False)
             metrics |= {name: float(value) for name, value in tested.items()}
-        return metrics | {"best_step": int(best["step"])}
+        return metrics | {"best_step": int(row["step"])}
 
     def _spent(self) -> dict[str, Any]:
-        """What the record says of the run's data, size and cost."""
-        graph = self.data.graph
-        return {
+        """What the record says of the run's data, size, cost and provenance."""
+        graph, segments = self.data.graph, self._segments()
+        return provenance_of(segments) | {
+            "protocol": PROTOCOL,
+            "segments": segments,
             "seed": self.choices["config"]["seed"],
             "dataset_fingerprint": graph.fingerprint,
             "parameters": sum(p.numel() for p in self.module.parameters()),
+            "total_seconds": sum(each["seconds"] for each in segments),
             "train_seconds": self.budget.clock.train_seconds,
             "cpu_seconds": self.budget.clock.cpu_seconds,
             "warm_up_seconds": self._warm_up.seconds,
@@ -203,6 +198,7 @@ class Run:
     def _outcome(self, record: Mapping[str, Any]) -> Outcome:
         """What the verdict is made of, on the test split if there was a test."""
         split = "test" if "test/mrr" in record else "valid"
+        batches = len(self.data.train_dataloader())
         popularity = record.get("popularity/mrr") or self._popularity(split)["mrr"]
         return Outcome(
             split=split,
@@ -212,7 +208,7 @@ class Run:
             popularity=popularity,
             untrained=record.get("untrained/mrr"),
             steps=record["steps"],
-            steps_per_epoch=len(self.data.train_dataloader()),
+            steps_per_epoch=ceil(batches / self._trainer.accumulate_grad_batches),
             train_seconds=record["train_seconds"],
             cpu_seconds=record["cpu_seconds"] if self.module.device.type == "cpu" else None,
             threads=torch.get_num_threads(),
@@ -220,10 +216,12 @@ class Run:
             planned_step_seconds=self.plan.pace.step_seconds if self.plan else None,
         )
 
-    def _opening(self, resumed: bool) -> Iterator[str]:
-        """What is printed before training: the choices, and the plan of a run that begins."""
-        yield headline(self.data.graph, self.choices["choices"], self.folder, resumed)
-        if self.plan is not None and not resumed:
+    def _opening(self, before: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        """What is printed before training, of a run with such segments ``before`` this one."""
+        yield headline(self.data.graph, self.choices["choices"], self.folder, bool(before))
+        if line := moved(before, self._segments.provenance):
+            yield line
+        if self.plan is not None and not before:
             yield from plan_lines(self.plan)
 
     def _report(self, record: Mapping[str, Any]) -> Iterator[RenderableType]:
