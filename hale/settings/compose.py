@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -10,7 +11,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hale.errors import HaleError
@@ -68,3 +69,17 @@ def _initialized() -> Iterator[None]:
     else:
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="hale"):
             yield
+
+
+def keep_path(cfg: Any, start: str) -> None:
+    """Have a relative path of the dataset mean what it meant where the run was started.
+
+    Where nothing lies there any more, it is relative to the working folder.
+
+    Args:
+        cfg: the settings that the run was started with.
+        start: the working folder of that time.
+    """
+    path = OmegaConf.select(cfg, "dataset.path")
+    if path is not None and (before := Path(start, str(path))).exists():
+        cfg.dataset.path = str(before).replace("${", r"\${")

@@ -41,6 +41,8 @@ LIMITS = {
 """Options that may not be 0."""
 COUNTS = {"devices": "trainer.devices=1", "num_nodes": "trainer.num_nodes=1"}
 """Options of several processes, and what to set."""
+PRECISIONS = ("32", "32-true", "64", "64-true", "16", "16-mixed", "bf16", "bf16-mixed")
+"""With the weights in 16 bits models have no complex products and metrics no exact sums."""
 
 
 def require_trainer(options: Mapping[str, Any]) -> None:
@@ -63,6 +65,11 @@ def require_trainer(options: Mapping[str, Any]) -> None:
                 f"trainer.{name}={value} asks for several processes, whose clocks would differ: a "
                 f"run has one device, {COUNTS[name]}"
             )
+    precision = options.get("precision")
+    if precision is not None and str(precision) not in PRECISIONS:
+        raise HaleError(
+            f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {precision}"
+        )
     if (batches := options.get("accumulate_grad_batches")) is not None:
         require_whole("trainer.accumulate_grad_batches", batches, at_least=1)
 

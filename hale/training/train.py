@@ -84,7 +84,8 @@ class Run:
         """
         segments, console, trainer = self._segments, self.console, self._trainer
         device, model = trainer.strategy.root_device, self.module.model
-        variant = kernel_variant(device, model.comparator, self.module.activation, model.dim)
+        dtype = torch.float64 if trainer.precision == "64-true" else torch.float32
+        variant = kernel_variant(device, model.comparator, self.module.activation, model.dim, dtype)
         segments.provenance = provenance(device, variant)  # the code is that of the start
         last = self._checkpoints.last if self._checkpoints.last.exists() else None
         before = self._identity.require(last)[segments.state_key]["segments"] if last else []
@@ -92,7 +93,7 @@ class Run:
             for line in self._opening(before):
                 console.print(line, soft_wrap=True, highlight=False)
             baselines = self._baselines()
-            trainer.fit(self.module, datamodule=self.data, ckpt_path=last)
+            trainer.fit(self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
             metrics = self._metrics_of_best()
         record = metrics | baselines | dict(self.choices) | self._spent()
         record["verdict"] = verdict(self._outcome(record))

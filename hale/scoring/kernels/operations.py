@@ -114,8 +114,9 @@ def kernel_variant(
     comparator: Comparator = DEFAULT[0],
     activation: Activation = DEFAULT[1],
     dim: int = 1,
+    dtype: torch.dtype = torch.float32,
 ) -> str:
-    """The code that :func:`entity_logsumexp` runs on ``device`` in float32, for a run's record.
+    """The code that :func:`entity_logsumexp` runs on ``device``, for a run's record.
 
     On CPUs scores of chosen entities run the same library; on CUDA they are plain PyTorch.
 
@@ -126,7 +127,7 @@ def kernel_variant(
     Raises:
         HaleError: HALE_KERNEL names no backend, or one that does not support these.
     """
-    vector = torch.empty((1, dim), dtype=torch.float32, device=device)
+    vector = torch.empty((1, dim), dtype=dtype, device=device)
     backend = _backend((vector, vector[:, 0], vector), comparator, activation)
     return variant(comparator, activation) if backend == "native" else backend
 
