@@ -8,10 +8,12 @@ Nothing heavy is imported until the settings have been checked, so that ``--help
 mistakes are answered at once.
 """
 
+import logging
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import hydra
@@ -23,11 +25,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hale.errors import HaleError
-from hale.runs.folders import ERROR_FILE
+from hale.runs.interrupts import stoppable
 from hale.runs.record import RESULT_FILE
+from hale.runs.sweep_jobs import noted
 from hale.settings import conf_dir, recipe
 from hale.settings.checks import require_own_machine, require_settings
 from hale.settings.compose import one_budget, quoted, typed_names
+from hale.settings.kept import read_settings, typed_overrides, write_settings
 
 recipe.register()
 
@@ -36,11 +40,14 @@ class UserError(CompactHydraException):
     """A user's mistake in a job of a sweep, which Hydra prints as its message alone."""
 
 
-def run(cfg: DictConfig, resumed: bool = False) -> float:
-    """Train, test and record one run in Hydra's output folder.
+def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
+    """Train, test and record one run in a folder.
+
+    Hydra's own files in it are written when training starts, so a refused run changes nothing.
 
     Args:
         cfg: the settings.
+        folder: the run's.
         resumed: whether they are those that the folder keeps, with all that was chosen.
 
     Returns:
@@ -50,21 +57,28 @@ def run(cfg: DictConfig, resumed: bool = False) -> float:
         HaleError: a user's mistake.
     """
     hydra_job = HydraConfig.get()
-    one_budget(cfg, typed_names(hydra_job.overrides.task))
-    folder = Path(hydra_job.runtime.output_dir)
-    require_own_machine(hydra_job.launcher, cfg.budget.seconds)
+    overrides = typed_overrides(hydra_job)
+    hydra_text = OmegaConf.to_yaml(HydraConfig.instance().cfg)
+    one_budget(cfg, typed_names(overrides))
     require_settings(cfg, hydra_job.runtime.choices)
+    require_own_machine(hydra_job.launcher, cfg.budget.seconds)
     from hale.settings.build import build
     from hale.training.fit import train
     from hale.training.job import Job
     from hale.training.settle import as_started
 
     name = hydra_job.job.override_dirname or folder.name
-    choices, overrides = dict(hydra_job.runtime.choices), list(hydra_job.overrides.task)
+    choices = dict(hydra_job.runtime.choices)
     job = Job(cfg, choices, overrides, folder, name, _sweep(hydra_job), _search_path(hydra_job))
     job = as_started(job, resumed)
     finished = (folder / RESULT_FILE).exists()
-    record = train(job, lambda: build(cfg, "dataset"))
+    with _log(folder / f"{hydra_job.job.name}.log") as begin_log:
+
+        def remember(job: Job) -> None:
+            write_settings(folder, job.cfg, hydra_text, job.overrides)
+            begin_log()
+
+        record = train(job, lambda: build(cfg, "dataset"), remember=remember)
     if finished:
         print(f"{folder} is finished: {cfg.monitor} {record[cfg.monitor]:.4f}")
     return float(record[cfg.monitor])
@@ -82,22 +96,38 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> float:
     """
     from hydra.core.utils import configure_log
 
-    kept = [folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra")]
-    if not all(path.is_file() for path in kept):
-        raise HaleError(f"{folder} is not a run folder: it has no .hydra/config.yaml")
-    started, hydra_cfg = map(OmegaConf.load, kept)
-    cfg, job = OmegaConf.merge(started, OmegaConf.from_dotlist(list(overrides))), hydra_cfg.hydra
-    assert isinstance(cfg, DictConfig)
-    job.runtime.output_dir = str(folder.resolve())
-    job.overrides.task = [*job.overrides.task, *overrides]
-    typed = OmegaConf.structured(HydraConf)  # as HydraConfig wants it
-    with open_dict(typed):
-        typed.merge_with(job)
-    HydraConfig.instance().set_config(OmegaConf.create({"hydra": typed}))
-    configure_log(job.job_logging)
-    with reported(folder, sweep=False):
-        return run(cfg, resumed=True)
+    cfg, job = read_settings(folder, overrides)
+    with reported(folder):
+        typed = OmegaConf.structured(HydraConf)  # as HydraConfig wants it
+        with open_dict(typed):
+            typed.merge_with(job)
+        HydraConfig.instance().set_config(OmegaConf.create({"hydra": typed}))
+        configure_log(job.job_logging)
+        return run(cfg, folder.resolve(), resumed=True)
     raise AssertionError  # ``reported`` passes on every error
+
+
+@contextmanager
+def _log(path: Path) -> Iterator[Callable[[], None]]:
+    """Collect what is logged; the function that is yielded has it written to a file."""
+    root, early = logging.getLogger(), MemoryHandler(10_000, logging.CRITICAL + 1)
+    handlers: list[logging.Handler] = [early]
+    root.addHandler(early)
+
+    def begin() -> None:
+        if len(handlers) == 1:
+            handlers.append(logging.FileHandler(path, encoding="utf-8", delay=True))
+            early.setTarget(handlers[1])
+            early.flush()
+            root.removeHandler(early)
+            root.addHandler(handlers[1])
+
+    try:
+        yield begin
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
 
 
 def _search_path(job: HydraConf) -> list[str]:
@@ -116,35 +146,39 @@ def _sweep(job: HydraConf) -> str | None:
 
 
 @contextmanager
-def reported(folder: Path, sweep: bool) -> Iterator[None]:
-    """End a job that fails with one line, kept in its folder as ``error.txt``.
+def reported(folder: Path, sweep: bool = False) -> Iterator[None]:
+    """End a job that fails or is interrupted with one line.
 
     Args:
         folder: the job's.
         sweep: whether other jobs come after it, so that an exception ends this one alone.
     """
-    kept = folder / ERROR_FILE
     try:
-        yield
+        with stoppable():
+            yield
     except (HaleError, OmegaConfBaseException) as error:
         line = str(error).splitlines()[0]
-        kept.write_text(f"{line}\n", encoding="utf-8")
         if sweep:
             raise UserError(line) from None
         sys.exit(line)
-    except (KeyboardInterrupt, SystemExit):
-        sys.exit(f"interrupted; resume with: hale resume {shlex.quote(str(folder))}")
-    except Exception as error:
-        kept.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
-        raise
-    kept.unlink(missing_ok=True)
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and isinstance(error.code, str):
+            raise
+        if any((folder / kept).exists() for kept in (".hydra/config.yaml", "start/result.json")):
+            sys.exit(f"interrupted; resume with: hale resume {shlex.quote(str(folder))}")
+        sys.exit("interrupted before training began: start it again")
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _app(cfg: DictConfig) -> float:
     job = HydraConfig.get()
-    with reported(Path(job.runtime.output_dir), sweep=job.mode is RunMode.MULTIRUN):
-        return run(cfg)
+    folder, sweep = Path(job.runtime.output_dir), job.mode is RunMode.MULTIRUN
+    with reported(folder, sweep):
+        if not sweep:
+            return run(cfg, folder)
+        below = len(Path(job.sweep.subdir).parts)
+        with noted(folder.parents[below - 1], folder, job.job.num, typed_overrides(job)):
+            return run(cfg, folder)
     raise AssertionError  # ``reported`` passes on every error
 
 

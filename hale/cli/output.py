@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hale.errors import HaleError
 from hale.graphs.names import shown
-from hale.runs.files import write_atomically, write_bytes_atomically
+from hale.runs.files import write_output, write_output_bytes
 from hale.runs.tables import FittedTable, Row
 
 UNBOUNDED = 10_000
@@ -57,7 +57,7 @@ def write_rows(
         _write(rows, form, sys.stdout, title, drop)
     else:
         require_writable(out)
-        with write_atomically(Path(out)) as file:
+        with write_output(Path(out)) as file:
             _write(rows, form, file, title, drop)
 
 
@@ -104,7 +104,7 @@ def _write_parquet(rows: list[Row], out: str | None) -> None:
         import pyarrow.parquet  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
         raise HaleError("Parquet needs pyarrow: pip install pyarrow, or --format tsv") from error
-    with write_bytes_atomically(Path(out)) as file:
+    with write_output_bytes(Path(out)) as file:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
 
 

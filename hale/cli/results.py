@@ -75,7 +75,7 @@ def _typed(texts: Sequence[str | None]) -> list[Any]:
     """The numbers that the texts of a setting are; the texts themselves if any is not one."""
     try:
         values = [None if text is None else json.loads(text) for text in texts]
-    except ValueError:
+    except (ValueError, RecursionError):
         return list(texts)
     numeric = all(value is None or type(value) in (int, float) for value in values)
     return values if numeric else list(texts)

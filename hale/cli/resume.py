@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     from hale.training.update import finish, is_update
 
     if is_update(folder):
-        with reported(folder, sweep=False):
+        with reported(folder):
             finish(folder, settings_of(args.overrides))
     else:
         resume(folder, args.overrides)

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     growth = prepare(load(args.run), add, remove, folder, settings)
     finished = " (finished)" if (folder / RESULT_FILE).exists() else ""
     print(f"{args.run}: {growth}; {folder}{finished}", flush=True)
-    with reported(folder, sweep=False):
+    with reported(folder):
         finish(folder)
 
 

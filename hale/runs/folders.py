@@ -8,16 +8,16 @@ lines are records with the key ``trial``, the run's name. Validations are in the
 import csv
 import json
 import math
+import os
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from yaml import YAMLError  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]
 
 from hale.errors import HaleError
 from hale.runs.record import RESULT_FILE, overrides_of, read_result
@@ -47,9 +47,11 @@ class RunFolder:
     def metric(self, name: str) -> float | None:
         """The value of a metric; None if the record has none, or no finite one."""
         value = (self.record or {}).get(name)
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        try:
+            number = float(value) if isinstance(value, int | float) else math.nan
+        except OverflowError:
             return None
-        return float(value)
+        return number if math.isfinite(number) else None
 
     @cached_property
     def curve(self) -> list[dict[str, float]]:
@@ -62,9 +64,12 @@ class RunFolder:
         path = self.path if columns is not None else self.path / "curve.csv"
         try:
             rows = _csv_rows(path) if columns is None else _rows(columns)
-            return [{name: float(value) for name, value in row.items()} for row in rows]
-        except (AttributeError, TypeError, ValueError) as error:
+            curve = [{name: float(value) for name, value in row.items()} for row in rows]
+            if not all("train_seconds" in row and "step" in row for row in curve):
+                raise ValueError("its columns are not step, train_seconds and metrics")
+        except (AttributeError, TypeError, ValueError, csv.Error, OSError) as error:
             raise HaleError(f"{path} is not a curve ({error}): remove it") from error
+        return curve
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -82,6 +87,8 @@ class RunFolder:
 def find_runs(top: Path) -> list[RunFolder]:
     """All runs at or below ``top``, by path; ``top`` may be a file of trials.
 
+    Symbolic links to folders are followed; a run that is reached twice is listed once.
+
     Raises:
         HaleError: there is no such folder or file.
     """
@@ -89,12 +96,39 @@ def find_runs(top: Path) -> list[RunFolder]:
         return list(_read_trials(top))
     if not top.is_dir():
         raise HaleError(f"{top} is not a folder: give one that holds runs")
-    found = {path.parent for path in top.rglob(RESULT_FILE)}
+    found, started, trials = set(), set(), []
+    for folder, names in _folders(top):
+        if RESULT_FILE in names:
+            found.add(folder)
+        if "overrides.yaml" in names and folder.name == ".hydra":
+            started.add(folder.parent)
+        trials += [folder / name for name in names if name.endswith(TRIALS)]
     found -= {path for path in found if path.name == "model" and path.parent in found}
     found -= {path for path in found if path.name == "start"}  # what an update starts from
-    started = {path.parent.parent for path in top.rglob(".hydra/overrides.yaml")}
-    trials = [run for path in top.rglob(f"*{TRIALS}") for run in _read_trials(path)]
-    return sorted([*map(_read, found | started), *trials], key=lambda run: run.path)
+    lines = [run for path in trials for run in _read_trials(path)]
+    return sorted([*map(_read, found | started), *lines], key=lambda run: run.path)
+
+
+def _folders(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder at or below ``top`` once, those behind links last, and the names in it."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [top], deque[Path]()
+    while folders or links:
+        folder = folders.pop() if folders else links.popleft()
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:  # removed meanwhile, or not to be read
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            if entry.is_symlink() and Path(entry.path).is_dir():
+                links.append(folder / entry.name)
+            elif entry.is_dir():
+                folders.append(folder / entry.name)
+        yield folder, [entry.name for entry in entries]
 
 
 def varying(runs: Sequence[RunFolder]) -> list[str]:
@@ -119,39 +153,64 @@ def varying(runs: Sequence[RunFolder]) -> list[str]:
     return chosen + sorted(values)
 
 
+def damage(run: RunFolder) -> str | None:
+    """What is wrong with the curve of a finished run; None if it can be drawn."""
+    try:
+        _ = run.curve
+    except HaleError as error:
+        return str(error)
+    return None
+
+
 def _read(path: Path) -> RunFolder:
-    failure = path / ERROR_FILE
-    error = failure.read_text(encoding="utf-8").strip() if failure.is_file() else None
     overrides: tuple[str, ...] = ()
     try:
+        error = _error(path / ERROR_FILE)
         overrides = _overrides(path / ".hydra" / "overrides.yaml")
         record = read_result(path)
     except HaleError as damage:
         return RunFolder(path, overrides, None, str(damage))
     if record is not None and not _is_record(record):
         return RunFolder(path, overrides, None, f"{path / RESULT_FILE} is not a result record")
-    return RunFolder(path, overrides, record, error)
+    return RunFolder(path, overrides, record, error if record is None else None)
+
+
+def _error(path: Path) -> str | None:
+    """The first line of an error message that a failed job left; None if there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HaleError(f"{path} cannot be read ({error.strerror}): remove it") from error
+    return lines[0] if lines else None
 
 
 def _overrides(path: Path) -> tuple[str, ...]:
+    """What is written in a list of overrides; interpolations stay as they are typed."""
     if not path.is_file():
         return ()
     try:
-        return tuple(map(str, OmegaConf.load(path)))
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, list):
+            raise ValueError(f"it holds {type(content).__name__}")
+        return tuple(map(str, content))
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise HaleError(f"{path} is not a list of overrides ({reason}): remove it") from error
 
 
 def _read_trials(path: Path) -> Iterator[RunFolder]:
     """The lines of a file of trials; none of another JSONL file."""
+    if not path.is_file():
+        return
     text = path.read_text(encoding="utf-8", errors="replace")
     if not re.search(r'^\{"trial":', text, re.MULTILINE):
         return
     for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict) and "trial" in record and _is_record(record):
             yield RunFolder(path / str(record["trial"]), overrides_of(record), record, None)
@@ -161,7 +220,13 @@ def _read_trials(path: Path) -> Iterator[RunFolder]:
 
 
 def _is_record(record: dict[str, Any]) -> bool:
-    return all(isinstance(record.get(part), dict) for part in ("choices", "config"))
+    if not all(isinstance(record.get(part), dict) for part in ("choices", "config")):
+        return False
+    try:
+        _ = dict(_leaves(record["config"]))
+    except RecursionError:
+        return False
+    return True
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """Where the model of a run lies, answered without loading anything."""
 
+import shlex
 from pathlib import Path
 
 from hale.errors import HaleError
@@ -18,7 +19,12 @@ def find_model(path: str | Path) -> Path:
     Raises:
         ModelFolderError: it is neither.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
+    if path.parts[:1] and path.parts[0].startswith("~") and not path.exists():
+        try:
+            path = path.expanduser()
+        except RuntimeError as error:  # no such user, or one without a home
+            raise ModelFolderError(f"{path} is not a folder: {error}") from error
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
             return folder
@@ -28,7 +34,8 @@ def find_model(path: str | Path) -> Path:
         )
     if (path / "checkpoints").is_dir():
         raise ModelFolderError(
-            f"{path} is an unfinished run without a model: finish it with hale resume {path}"
+            f"{path} is an unfinished run without a model: finish it with hale resume "
+            f"{shlex.quote(str(path))}"
         )
     raise ModelFolderError(
         f"{path} has no trained model ({CONFIG} is missing): give a run's folder or the model "

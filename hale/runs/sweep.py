@@ -6,9 +6,9 @@ import os
 import re
 import shlex
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from hale.errors import HaleError
+from hale.runs.sweep_jobs import forget_jobs, noted_jobs
 
 if TYPE_CHECKING:
     from hale.runs.folders import RunFolder
@@ -40,16 +41,19 @@ class SweepSummary(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Have the summary printed at the end."""
-        since = time.time() if _is_basic(config) else 0.0
-        atexit.register(print_summary, Path(config.hydra.sweep.dir), str(config.monitor), since)
+        folder = Path(config.hydra.sweep.dir)
+        forget_jobs(folder)
+        atexit.register(_summarize, folder, str(config.monitor), _is_basic(config))
 
 
 class WritableOutput(Callback):
     """Ends the command with one line if its output folder cannot be written."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the run's folder."""
+        """Try the run's folder; it is removed at the end if nothing was written to it."""
         HydraConfig.instance().set_config(config)  # the folder's name may hold the choices
+        folder = Path(config.hydra.run.dir).absolute()
+        atexit.register(_remove_empty, [f for f in (folder, *folder.parents) if not f.exists()])
         _require_writable(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -125,13 +129,34 @@ def _require_writable(folder: Path) -> None:
         sys.exit(f"cannot write to the output folder {folder}: choose another, hydra.run.dir=...")
 
 
-def print_summary(folder: Path, monitor: str, since: float = 0.0) -> None:
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that are empty, the inner first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _summarize(folder: Path, monitor: str, of_jobs: bool) -> None:
+    """Print the summary of a sweep's jobs alone, or of all runs of its folder."""
+    jobs = noted_jobs(folder)
+    forget_jobs(folder)
+    refused = {path: why for path, why in jobs.items() if why is not None}
+    print_summary(folder, monitor, refused, set(jobs) if of_jobs else None)
+
+
+def print_summary(
+    folder: Path,
+    monitor: str,
+    refused: Mapping[Path, str] | None = None,
+    among: Collection[Path] | None = None,
+) -> None:
     """Print the table of a sweep's runs, and which have no result and why.
 
     Args:
         folder: the sweep's.
         monitor: the metric that ranks them.
-        since: when the sweep started, in seconds since the epoch; 0 takes all runs of the folder.
+        refused: folders of jobs that were refused, which hold another run, and why.
+        among: the folders of the runs; None takes all below that of the sweep.
     """
     from rich.console import Console
     from rich.text import Text
@@ -140,13 +165,14 @@ def print_summary(folder: Path, monitor: str, since: float = 0.0) -> None:
 
     console = Console()
     try:
-        runs = [run for run in find_runs(folder) if _started(run) >= since]
+        runs = [run for run in find_runs(folder) if among is None or run.path in among]
     except HaleError as error:
         console.print(Text(f"no summary: {error}"), soft_wrap=True)
         return
-    finished = [run for run in runs if run.record is not None and run.error is None]
+    refused = refused or {}
+    finished = [run for run in runs if run.record is not None and run.path not in refused]
     finished.sort(key=lambda run: run.metric(monitor) or -math.inf, reverse=True)
-    lines = list(_failure_lines(runs, folder))
+    lines = list(_failure_lines(runs, folder, refused))
     if finished:
         console.print(summary_table(finished, folder, monitor))
         best = finished[0]
@@ -155,21 +181,16 @@ def print_summary(folder: Path, monitor: str, since: float = 0.0) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def _started(run: "RunFolder") -> float:
-    """When Hydra last started a job in a run's folder, in seconds since the epoch; 0 if never."""
-    try:
-        return (run.path / ".hydra" / "overrides.yaml").stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _failure_lines(runs: "Sequence[RunFolder]", folder: Path) -> Iterator[str]:
+def _failure_lines(
+    runs: "Sequence[RunFolder]", folder: Path, refused: Mapping[Path, str]
+) -> Iterator[str]:
     """A line for each reason why runs have no result, or keep one of other settings."""
     groups: dict[tuple[str, str], list[RunFolder]] = defaultdict(list)
     for run in runs:
-        if run.record is None or run.error is not None:
-            what = "no result" if run.record is None else "not run again"
-            why = (run.error or "interrupted").replace(str(run.path.resolve()), "the folder")
+        if run.record is None or run.path in refused:
+            what = "not run again" if run.path in refused else "no result"
+            why = refused.get(run.path) or run.error or "interrupted"
+            why = why.replace(str(run.path.resolve()), "the folder")
             groups[what, why.replace(str(run.path), "the folder")].append(run)
     for (what, why), group in groups.items():
         paths = ", ".join(str(run.path.relative_to(folder)) for run in group)
@@ -178,7 +199,7 @@ def _failure_lines(runs: "Sequence[RunFolder]", folder: Path) -> Iterator[str]:
         else:
             yield f"{what}: {len(group)} runs: {why}: {paths}"
     if any(what == "no result" for what, _ in groups):
-        yield f"resume with: the same command and hydra.sweep.dir={folder}"
+        yield f"resume with: the same command and hydra.sweep.dir={shlex.quote(str(folder))}"
 
 
 def summary_table(finished: "Sequence[RunFolder]", folder: Path, monitor: str) -> "FittedTable":

@@ -1,23 +1,36 @@
 """Training from Python: a graph in, a trained model out."""
 
+import errno
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import LambdaCallback
 
 from hale.errors import DatasetError, HaleError
 from hale.graphs.kg import KnowledgeGraph
+from hale.runs.files import remove_unfinished
+from hale.runs.folders import ERROR_FILE
+from hale.runs.lock import LockedError, locked
 from hale.runs.record import read_result, require_same_run
 from hale.runs.trained import TrainedModel, load
+from hale.settings.build import build, build_all
 from hale.settings.checks import require_settings
 from hale.settings.compose import quoted
-from hale.training.job import Job, job_of, make_run
-from hale.training.settle import as_started, settled
+from hale.training.checkpoints import Identity
+from hale.training.job import Job, job_of, make_run, quiet_lightning
+from hale.training.settle import as_started, decided, settled
+
+DISK_ERRORS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM,
+)  # fmt: skip
+"""Errors of writing for which the run is not to blame."""
 
 
 def fit(
@@ -72,29 +85,86 @@ def overrides_of(settings: Mapping[str, Any]) -> list[str]:
 
 
 def train(
-    job: Job, read_graph: Callable[[], KnowledgeGraph], callbacks: Sequence[pl.Callback] = ()
+    job: Job,
+    read_graph: Callable[[], KnowledgeGraph],
+    callbacks: Sequence[pl.Callback] = (),
+    remember: Callable[[Job], None] = lambda job: None,
 ) -> dict[str, Any]:
     """Settle what a job leaves open, train it on a graph, and return its record.
 
-    A run that is finished is not trained again.
+    A run that is finished is not trained again. The folder is locked while it is written, and
+    nothing is written before everything that can be refused has been.
 
     Args:
         job: with the choices that its folder keeps, if there are any.
         read_graph: gives the graph to train on.
         callbacks: beside those of the settings.
+        remember: keeps the settings that the job is trained with in its folder.
 
     Raises:
-        HaleError: a user's mistake, or the folder holds another run.
+        HaleError: a user's mistake, the folder holds another run, or something writes it.
     """
     record = read_result(job.folder)
     if record is not None:
-        require_same_run(record, job.config, job.folder)
+        require_same_run(record, job.config, job.folder, lambda: read_graph().fingerprint)
         return record
     if job.cfg.threads is not None:
         torch.set_num_threads(job.cfg.threads)
     graph = read_graph()
-    with ExitStack() as loggers:
-        return make_run(settled(job, graph), graph, loggers, callbacks).train()
+    _require_trainable(job, graph)
+    ready = decided(job, graph)
+    with locked(job.folder):
+        if read_result(job.folder) is not None or as_started(job, True).plan != job.plan:
+            raise LockedError(f"another run has just written {job.folder}: start this one again")
+        with _failure_kept(job.folder), ExitStack() as loggers:
+            remove_unfinished(job.folder)
+            ready = settled(ready, graph, remember)
+            began = LambdaCallback(on_fit_start=lambda *_: remember(ready))
+            return make_run(ready, graph, loggers, [*callbacks, began]).train()
+
+
+def _require_trainable(job: Job, graph: KnowledgeGraph) -> None:
+    """Raise HaleError for what the trainer, the callbacks or the folder's checkpoint refuse."""
+    quiet_lightning()
+    build_all(job.cfg, "callbacks")
+    try:
+        build(job.cfg, "trainer")(logger=False, default_root_dir=job.folder)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise HaleError(f"trainer: {error}") from error
+    last = job.folder / "checkpoints" / "last.ckpt"
+    if last.exists():
+        Identity(graph.fingerprint, job.config).require(last)
+
+
+@contextmanager
+def _failure_kept(folder: Path) -> Iterator[None]:
+    """Keep why a run failed in its folder, as ``error.txt``, until it succeeds.
+
+    Raises:
+        HaleError: the disk is full or fails.
+    """
+    kept = folder / ERROR_FILE
+    try:
+        yield
+    except Exception as error:
+        told = _told(error, folder)
+        line = str(told) if isinstance(told, HaleError) else f"{type(told).__name__}: {told}"
+        with suppress(OSError):
+            kept.write_text(f"{line.splitlines()[0]}\n", encoding="utf-8")
+        if told is error:
+            raise
+        raise told from error
+    kept.unlink(missing_ok=True)
+
+
+def _told(error: Exception, folder: Path) -> Exception:
+    """The error as the user is told of it: a full disk in one line, any other as it is."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return HaleError(
+            f"{folder} cannot be written ({error.strerror}): free some space, and start the run "
+            "again to continue from its last checkpoint"
+        )
+    return error
 
 
 def in_memory() -> NoReturn:

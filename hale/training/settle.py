@@ -6,14 +6,13 @@ run that is resumed or repeated in its folder has the same ones.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.files import read_json, write_atomically
@@ -49,28 +48,70 @@ def as_started(job: Job, composed: bool = False) -> Job:
     return replace(job, choices={**job.choices, **groups}, chosen=chosen, plan=plan)
 
 
-def settled(job: Job, graph: KnowledgeGraph) -> Job:
-    """The job with its open settings chosen and its evaluation planned, both kept in its folder.
+def decided(job: Job, graph: KnowledgeGraph) -> Job:
+    """The job with its open settings chosen and its evaluation planned; nothing is written.
 
     An automatic recipe chooses twice: from the graph, and again when it is known how many steps of
-    what was chosen the budget holds. Where that was done before, nothing is chosen anew.
+    what was chosen the budget holds. A job that has a plan is not decided anew, and one whose
+    recipe searches is only checked.
+
+    Raises:
+        HaleError: a part of the run refuses its arguments.
     """
     if job.plan is not None:
         return job
     kind = recipe.kind(job.choices.get("recipe"))
     if kind not in recipe.AUTOMATIC:
         plan = planned(job, graph)
-        return _kept(with_plan(with_choices(job, epoch_choices(job, plan.epochs)), plan))
-    known, found, fixed = automatic.facts(graph), Candidate(), fixed_choices(job)
-    spent: list[Choice] = []
-    if kind == "search":
-        tried = {c: automatic_choices(job, known, None, c) for c in automatic.candidates(fixed)}
-        found, *spent = search(job, graph, tried)
+        return with_plan(with_choices(job, epoch_choices(job, plan.epochs)), plan)
+    if kind != "search":
+        return _automatic(job, graph, Candidate(), [])
+    for choices in _tried(job, graph).values():
+        make_parts(with_choices(job, choices).cfg, graph)
+    return job
+
+
+def settled(
+    job: Job, graph: KnowledgeGraph, remember: Callable[[Job], None] = lambda job: None
+) -> Job:
+    """The decided job, kept in its folder, the plan last; a search is made if there is one.
+
+    A folder that has choices and a plan is left as it is, one without a plan is settled anew.
+
+    Args:
+        job: as it was asked for or decided, or as its folder has it.
+        graph: to train on.
+        remember: keeps the settings of the job, so that it can be resumed.
+    """
+    if kept_choices(job.folder) is not None and kept_plan(job.folder) is not None:
+        return job
+    if job.plan is None and recipe.kind(job.choices.get("recipe")) == "search":
+        remember(job)
+        found, *spent = search(job, graph, _tried(job, graph))
+        job = _automatic(job, graph, found, spent)
+    job = decided(job, graph)
+    write_choices(job)
+    remember(job)
+    assert job.plan is not None
+    keep_plan(job.folder, job.plan)
+    return job
+
+
+def _tried(job: Job, graph: KnowledgeGraph) -> dict[Candidate, list[Choice]]:
+    """What each candidate of a search chooses."""
+    known = automatic.facts(graph)
+    candidates = automatic.candidates(fixed_choices(job))
+    return {c: automatic_choices(job, known, None, c) for c in candidates}
+
+
+def _automatic(job: Job, graph: KnowledgeGraph, found: Candidate, spent: Sequence[Choice]) -> Job:
+    """The job as an automatic recipe decides it, around what a search has found and spent."""
+    known = automatic.facts(graph)
     chosen = [*automatic_choices(job, known, None, found), *spent]
     first = with_choices(job, chosen)
     plan = planned(first, graph)
     again = [*automatic_choices(job, known, plan.steps, found), *spent]
-    return _kept(with_plan(first if again == chosen else with_choices(job, again), plan))
+    return with_plan(first if again == chosen else with_choices(job, again), plan)
 
 
 def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
@@ -81,11 +122,13 @@ def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     measure = measure_pace if cfg.threads or budget.seconds is None else fastest_pace
     pace = measure(module.to("cuda" if on_gpu else "cpu"), data)
+    batches = cfg.trainer.get("accumulate_grad_batches", 1)  # of an optimizer step
+    pace = replace(pace, step_seconds=batches * pace.step_seconds)
     return evaluation_plan(
         pace,
         budget_seconds=None if budget.seconds is None else budget.seconds - budget.spent,
         budget_steps=None if budget.steps is None else int(budget.steps - budget.spent),
-        steps_per_epoch=len(data.train_dataloader()),
+        steps_per_epoch=ceil(len(data.train_dataloader()) / batches),
         validations=cfg.validations,
         num_valid=2 * len(graph.valid),
         num_test=2 * len(graph.test),
@@ -129,10 +172,17 @@ def automatic_choices(
         for group, choice in candidate.choices.items()
         if group not in fixed
     ]
-    groups = [*searched, *automatic.combination(known, fixed | dict(candidate.choices))]
+    decided = fixed | dict(candidate.choices)
+    groups = [*searched, *automatic.combination(known, decided, _typed_dim(job))]
     choices = {**job.choices, **{choice.name: choice.value for choice in groups}}
     values = automatic.values(known, choices, job.cfg.model.dim, job.cfg.budget.steps or steps)
     return [*groups, *(_scaled(choice, candidate.factors) for choice in values)]
+
+
+def _typed_dim(job: Job) -> int | None:
+    """The embedding dimension, if the user has chosen it."""
+    typed = any(override.startswith("model.dim=") for override in job.overrides)
+    return job.cfg.model.dim if typed else None
 
 
 def _scaled(choice: Choice, factors: Mapping[str, float]) -> Choice:
@@ -140,14 +190,6 @@ def _scaled(choice: Choice, factors: Mapping[str, float]) -> Choice:
     if factor is None:
         return choice
     return Choice(choice.name, choice.value * factor, f"{choice.why}; times {factor:g} by search")
-
-
-def _kept(job: Job) -> Job:
-    """The settled job, after its choices and plan have been written to its folder."""
-    write_choices(job)
-    assert job.plan is not None
-    keep_plan(job.folder, job.plan)
-    return job
 
 
 def fixed_choices(job: Job) -> dict[str, str]:
@@ -175,12 +217,8 @@ def kept_choices(folder: Path) -> list[Choice] | None:
 
 
 def write_choices(job: Job) -> None:
-    """Keep the choices of a job, and the settings that follow, in its folder."""
+    """Keep the choices of a job in its folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
     with write_atomically(job.folder / RECIPE_FILE) as file:
         json.dump([vars(choice) for choice in job.chosen], file, indent=1)
         file.write("\n")
-    composed = job.folder / ".hydra" / "config.yaml"
-    if composed.is_file():
-        with write_atomically(composed) as file:
-            file.write(OmegaConf.to_yaml(job.cfg))

@@ -19,6 +19,7 @@ from hale.graphs.growth import Growth, grow, sources
 from hale.graphs.kg import reciprocal
 from hale.graphs.named_triples import NamedTriples
 from hale.models.growth import grow_model, row_kinds
+from hale.runs.lock import locked
 from hale.runs.model_folder import read_model, write_model
 from hale.runs.record import RESULT_FILE, changed
 from hale.runs.trained import TrainedModel, load
@@ -111,8 +112,9 @@ def prepare(
     module.configure_optimizers()  # which refuses its arguments before anything is written
     query_T3 = reciprocal(growth.graph.train, growth.graph.num_relations)
     grow_model(module.model, model.model.state_dict(), _kinds(job.cfg), query_T3)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_model(folder / START, module.model, growth.graph, job.record())
+    with locked(folder):
+        if not _is_prepared(folder, job, growth):  # by another process meanwhile
+            write_model(folder / START, module.model, growth.graph, job.record())
     return growth
 
 

@@ -7,14 +7,15 @@ allows no script but its own.
 import base64
 import hashlib
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hale.errors import HaleError
 from hale.graphs.names import shown
 from hale.runs.columns import CURVE_UNITS, CURVES, dataset_title, differences
-from hale.runs.files import write_atomically
-from hale.runs.folders import RunFolder, find_runs
+from hale.runs.files import write_output
+from hale.runs.folders import RunFolder, damage, find_runs
 from hale.runs.report.charts import Line, line_chart
 from hale.runs.report.colors import Style, run_styles
 from hale.runs.report.tables import definitions, label, missing, path, sample, table, text
@@ -27,14 +28,19 @@ MANY = 12
 def write_report(top: Path, out: Path) -> int:
     """Write the page of all runs at or below ``top``; return the number of finished ones.
 
+    Runs that failed, and what is damaged, are named on stderr.
+
     Raises:
         HaleError: there is no such folder, or no finished run in it.
     """
     runs = find_runs(top)
     if not any(run.record is not None for run in runs):
         raise HaleError(f"{top} holds no finished run: train one, or give a folder above")
+    for run in runs:
+        if problem := (run.error if run.record is None else damage(run)):
+            print(f"skipped: {problem}", file=sys.stderr)
     page = report(runs, top)
-    with write_atomically(out) as file:
+    with write_output(out) as file:
         file.write(page)
     return sum(run.record is not None for run in runs)
 
@@ -116,7 +122,7 @@ def _charts(
                 style.dash,
                 points=[
                     (row["train_seconds"], row[metric])
-                    for row in run.curve
+                    for row in _curve(run)
                     if metric in row and math.isfinite(row[metric] + row["train_seconds"])
                 ],
             )
@@ -125,6 +131,11 @@ def _charts(
         chart = line_chart(title, "seconds of training", CURVE_UNITS[metric], lines)
         yield f"<div>{chart}</div>"
     yield "</div>"
+
+
+def _curve(run: RunFolder) -> list[dict[str, float]]:
+    """The curve of a run; empty if it is damaged."""
+    return [] if damage(run) else run.curve
 
 
 def _legend(styles: Sequence[Style]) -> Iterator[str]:
