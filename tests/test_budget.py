@@ -4,14 +4,20 @@ import csv
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import hale
 from hale.errors import HaleError
 from hale.graphs.loaders import QueryDataModule
-from hale.training.budget import WallClockBudget
+from hale.runs.record import read_result
+from hale.settings.trainer import DECIDED, require_trainer
+from hale.training.budget import NEVER, Cadence, WallClockBudget
 from hale.training.module import LinkPrediction
 from hale.training.schedules import constant, cosine, linear
 from hale.training.warm_up import warm_up
@@ -81,6 +87,137 @@ def test_the_curve_has_a_row_per_validation_and_ends_at_the_end(tmp_path, run_tr
     assert [float(row["train_seconds"]) for row in rows] == [4, 7, 10]
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["valid/mrr"] == max(float(row["valid/mrr"]) for row in rows)
+
+
+def validated(budget: WallClockBudget, validations: int, seconds: list[float]) -> list[int]:
+    """The steps after which a run of steps of so many seconds would be validated."""
+    trainer, module = SimpleNamespace(should_stop=False), SimpleNamespace()
+    cadence, clock, found = Cadence(budget, validations), budget.clock, []
+    cadence.on_train_start(trainer, module)
+    for took in seconds:
+        clock.train_seconds, clock.steps_done, clock.stepped = (
+            clock.train_seconds + took, clock.steps_done + 1, True
+        )  # fmt: skip
+        cadence.on_train_batch_end(trainer, module, None, None, 0)
+        if trainer.val_check_batch != NEVER:
+            assert trainer.val_check_batch == 1
+            found.append(clock.steps_done)
+            cadence.on_validation_end(trainer, module)
+        if budget.progress_read >= 1:
+            return found
+    return found
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.01, 5), min_size=60, max_size=60), st.integers(1, 40))
+def test_validations_are_at_most_so_many_and_the_last_is_at_the_end(seconds, validations):
+    total = sum(seconds) / 3
+    budget = WallClockBudget(seconds=total)
+    steps = validated(budget, validations, seconds)
+    assert 1 <= len(steps) <= validations
+    assert steps[-1] == budget.clock.steps_done
+    spent = [sum(seconds[:step]) for step in steps]
+    for count, at in enumerate(spent[:-1], start=1):
+        assert at >= count * total / validations - 1e-6
+
+
+@given(st.integers(1, 200), st.integers(1, 40))
+def test_a_budget_in_steps_has_all_its_validations(steps, validations):
+    found = validated(WallClockBudget(steps=steps), validations, [1.0] * steps)
+    assert len(found) == min(steps, validations)
+    assert found == sorted({-(-k * steps // validations) for k in range(1, validations + 1)})
+
+
+class Compiling(pl.Callback):
+    """The run's start takes ten minutes, as of a model that is compiled."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_train_start(self, trainer, pl_module):
+        self.clock.now += 600
+
+
+def test_a_slow_start_brings_no_validation_forward(tmp_path, run_training):
+    clock = Clock()
+    callbacks = (Compiling(clock), Timed(clock))
+    run_training(tmp_path, WallClockBudget(10, clock=clock), callbacks=callbacks, validations=2)
+    assert [int(row["step"]) for row in curve(tmp_path)] == [5, 10]
+    record = read_result(tmp_path)
+    assert record["train_seconds"] == 10
+    assert record["total_seconds"] == 10 + 600 + 2 * 100 + 2 * 1000
+
+
+def test_seconds_of_a_search_are_of_the_total(tmp_path, run_training):
+    clock = Clock()
+    budget = WallClockBudget(10, spent=4, clock=clock)
+    run_training(tmp_path, budget, callbacks=(Timed(clock),), validations=2)
+    record = read_result(tmp_path)
+    assert (record["steps"], record["train_seconds"]) == (6, 10)
+    assert record["total_seconds"] == 10 + 2 * 100 + 2 * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        *((name, 5, "cannot be set: ") for name in DECIDED),
+        ("fast_dev_run", True, "debug=smoke"), ("fast_dev_run", 3, "debug=smoke"),
+        ("barebones", True, "no checkpoint"), ("overfit_batches", 0.1, "few batches"),
+        ("enable_checkpointing", False, "needs checkpoints"),
+        ("reload_dataloaders_every_n_epochs", 1, "the same order"),
+        ("limit_train_batches", 0, "nothing would be trained"),
+        ("limit_val_batches", 0.0, "no validation"), ("limit_test_batches", 0, "test=false"),
+        ("devices", 2, "trainer.devices=1"), ("devices", [0, 1], "trainer.devices=1"),
+        ("num_nodes", 2, "trainer.num_nodes=1"), ("precision", "bf16-true", "must be one of"),
+        ("precision", "16-true", "must be one of"), ("accumulate_grad_batches", 0, "at least 1"),
+        ("accumulate_grad_batches", True, "a whole number"),
+    ],
+)  # fmt: skip
+def test_an_option_that_contradicts_the_budget_is_refused_by_name(name, value, why):
+    with pytest.raises(HaleError, match=f"^trainer.{name}[ =].*{why}") as refused:
+        require_trainer({"accelerator": "cpu", name: value})
+    assert "\n" not in str(refused.value)
+
+
+def test_other_options_are_not_refused():
+    require_trainer({
+        "_target_": "pytorch_lightning.Trainer", "devices": 1, "fast_dev_run": False,
+        "limit_train_batches": 0.5, "limit_val_batches": 1, "overfit_batches": 0.0,
+        "enable_checkpointing": True, "accumulate_grad_batches": 4, "precision": 32,
+        "gradient_clip_val": None, "deterministic": True, "num_nodes": 1, "devices_": [0],
+    })  # fmt: skip
+
+
+def test_a_refused_option_leaves_no_folder(tmp_path, graph):
+    for name, value in (("max_steps", 5), ("limit_val_batches", 0), ("fast_dev_run", True)):
+        with pytest.raises(HaleError, match=f"^trainer.{name} cannot be"):
+            hale.fit(graph, steps=5, folder=tmp_path / "run", settings={f"+trainer.{name}": value})
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_logging_nothing_is_written_while_training(tmp_path, run_training):
+    run_training(tmp_path, WallClockBudget(steps=6), log_every_n_steps=0, validations=2)
+    (file,) = tmp_path.glob("csv/**/metrics.csv")
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert "train/loss" not in rows[0]
+    assert [float(row["valid/mrr"]) for row in curve(tmp_path)] == [
+        pytest.approx(float(row["valid/mrr"])) for row in rows if row.get("valid/mrr")
+    ]
+
+
+def test_double_precision_trains_and_is_recorded(tmp_path, graph, run_training):
+    """By the reference: the native kernel computes in float32."""
+    module = run_training(tmp_path, WallClockBudget(steps=12), precision="64-true", validations=2)
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float64}
+    assert read_result(tmp_path)["hardware"]["kernel"] == "reference"
+    single = tmp_path / "single"
+    single.mkdir()
+    run_training(single, WallClockBudget(steps=12), validations=2)
+    both = [read_result(folder)["valid/mrr"] for folder in (tmp_path, single)]
+    assert both[0] == pytest.approx(both[1], abs=0.02)
+    loaded = hale.load(tmp_path)
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float64}
+    assert len(loaded.predict(head="e0", relation="one", k=3)) == 3
 
 
 def parameters(module: LinkPrediction) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.precision import DoublePrecision
 
 from hale.errors import ArgumentError, HaleError
 from hale.graphs.kg import reciprocal
@@ -302,6 +303,19 @@ def test_weights_change_neither_the_order_nor_the_negatives(graph, data):
         assert plain.weight_B is None
         assert rows(ours) == rows(plain)
         assert torch.equal(ours.negatives(3), plain.negatives(3))
+
+
+def test_a_batch_in_double_precision_keeps_its_ids_and_its_index(graph):
+    graph = dataclasses.replace(graph, weight=1 + torch.arange(len(graph.train)).float())
+    data = QueryDataModule(graph, batch_size=48, seed=5)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    double = DoublePrecision().convert_input(batch)
+    assert (double.weight_B.dtype, batch.weight_B.dtype) == (torch.float64, torch.float32)
+    assert torch.equal(double.weight_B, batch.weight_B.double())
+    assert rows(double) == rows(batch)
+    assert double.answers is batch.answers
+    assert double.generator is batch.generator
 
 
 def test_state_of_other_data_is_refused(graph, data):

@@ -237,8 +237,8 @@ def test_what_changes_training_is_of_a_checkpoints_identity(tmp_path, name, valu
     part = name.split(".")[0]
     with pytest.raises(HaleError, match=f"trained with another {part} "):
         Identity("f", with_setting(name, value)).require(path)
+    finished = {"config": CONFIG, "dataset_fingerprint": "f"}
     with pytest.raises(HaleError, match=f"a finished run with another {part}:"):
-        finished = {"config": CONFIG, "dataset_fingerprint": "f"}
         require_same_run(finished, with_setting(name, value), tmp_path, lambda: "f")
 
 
@@ -337,9 +337,7 @@ def test_an_interrupt_leaves_one_line_and_a_run_to_resume(
 
 
 @pytest.mark.parametrize("fail_at", [4, 10])
-def test_steps_are_of_the_optimizer_when_gradients_are_accumulated(
-    tmp_path, run_training, fail_at
-):
+def test_steps_are_of_the_optimizer_when_gradients_are_accumulated(tmp_path, run_training, fail_at):
     """280 queries in batches of 32 are 9 batches: 4 steps of two and one of the last batch."""
 
     class Steps(pl.Callback):

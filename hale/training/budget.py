@@ -142,8 +142,11 @@ class Cadence(pl.Callback):
         self._passed = self._shares()
 
     def _shares(self) -> int:
-        """How many of the shares the clock's reading has passed, rounding errors aside."""
-        return math.floor(self.validations * min(self.budget.progress_read, 1.0) + 1e-9)
+        """How many of the shares the clock's reading has passed, the last at the end alone."""
+        progress = self.budget.progress_read
+        if progress >= 1:
+            return self.validations
+        return min(math.floor(self.validations * progress + 1e-9), self.validations - 1)
 
 
 def enough_steps(steps_per_epoch: int) -> int:
