@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from hale.settings.automatic import Facts
 from hale.settings.recipe import GROUPS, deciding_rules, kind, read_rules
 from hale.training.fit import _text
 from hale.training.job import job_of, with_choices
-from hale.training.settle import RECIPE_FILE, epoch_choices, settled
+from hale.training.settle import RECIPE_FILE, automatic_choices, epoch_choices, settled
 
 QUICK = {"threads": 1, "test": False, "validations": 1}
 
@@ -100,6 +101,18 @@ def test_fixed_choices_are_kept_and_the_others_suit_them():
                 assert (whole["loss"], whole["optimizer"]) == ("all_neg", "adagrad")
             if whole["model"] == "rotl":
                 assert (whole["loss"], whole["activation"]) == ("hale", "hanon")
+
+
+@pytest.mark.parametrize(("typed", "model"), [(None, "complex"), (127, "mure"), (128, "complex")])
+def test_a_bilinear_model_wants_many_dimensions(tmp_path, graph, typed, model):
+    known = replace(automatic.facts(graph), entities=1000, answers=4.0)
+    job = job_of(["dataset=memory", *([f"model.dim={typed}"] if typed else [])], tmp_path)
+    chosen = automatic_choices(job, known)
+    assert next(c.value for c in chosen if c.name == "model") == model
+    assert "model.dim" not in {c.name for c in chosen} or model == "complex"
+    if typed == 127:
+        loss = next(c for c in chosen if c.name == "loss")
+        assert loss.why.endswith("127 dimensions are fewer than 128")
 
 
 def test_a_dataset_with_rules_is_tuned_and_another_automatic():

@@ -20,6 +20,8 @@ BILINEAR = ("complex", "rescal", "distmult_dot", "conve", "tucker")
 """Models compared by dot product, which the full softmax trains best."""
 SMALL = 5_000
 """Entities below which such a model is trained, unless answers are a large share of them."""
+WIDE = 128
+"""Dimensions from which such a model is trained: in 32, distances do better on CoDEx-S."""
 CROWDED = 0.1
 """Answers per query, as a share of all entities, above which distances do better."""
 SPARSE = 2.5
@@ -117,16 +119,23 @@ def facts(graph: KnowledgeGraph) -> Facts:
     )
 
 
-def combination(known: Facts, fixed: Mapping[str, str]) -> list[Choice]:
+def combination(known: Facts, fixed: Mapping[str, str], dim: int | None = None) -> list[Choice]:
     """Choices of model, loss, activation and optimizer, for the groups that are not ``fixed``.
 
     A fixed model or loss decides what suits it: dot products are trained by the full softmax with
     Adagrad, distances by HaLE with Adam.
+
+    Args:
+        known: of the graph.
+        fixed: choices that the user has made, by group.
+        dim: the embedding dimension, if the user has chosen one.
     """
     crowded = known.answers > CROWDED * known.entities
-    bilinear = known.entities < SMALL and not crowded
+    narrow = dim is not None and dim < WIDE
+    bilinear = known.entities < SMALL and not crowded and not narrow
     size = f"{known.entities:,} entities are {'fewer' if known.entities < SMALL else 'no fewer'}"
     why = f"{size} than {SMALL:,}" + (f", a query has {known.answers:.1f} answers" * crowded)
+    why += f", {dim} dimensions are fewer than {WIDE}" * narrow
     if "model" in fixed:
         bilinear, why = fixed["model"] in BILINEAR, f"suits {fixed['model']}"
     elif fixed.get("loss", "all_neg") != "all_neg":
