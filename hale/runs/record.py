@@ -1,6 +1,7 @@
 """The record of a run: the ``result.json`` from which tables and figures are made."""
 
 import json
+import math
 import os
 import platform
 import re
@@ -54,6 +55,11 @@ def write_result(folder: Path, record: dict[str, Any]) -> None:
     with write_atomically(folder / RESULT_FILE) as file:
         json.dump(record, file, indent=2, sort_keys=True, allow_nan=False)
         file.write("\n")
+
+
+def defined(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics with None, which JSON has as null, where one is not defined."""
+    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
@@ -176,13 +182,18 @@ def provenance(device: "torch.device", kernel: str | None = None) -> dict[str, A
 
 
 def provenance_of(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Where and with what a run was made, from the :func:`provenance` of each of its parts.
+    """Where, with what and by which protocol a run was made.
 
-    The date is that of its start. Where the parts differ, their values are joined by "and". The
-    commit is None if that of any part is, and ends in ``+`` if that of any part does.
+    Args:
+        parts: the :func:`provenance` of each of its segments.
+
+    Returns:
+        Where the parts differ, their values are joined by "and". The date is that of its start.
+        The commit is None if that of any part is, and ends in ``+`` if that of any part does.
     """
     commits = [part["commit"] for part in parts]
     return {
+        "protocol": PROTOCOL,
         "date": parts[0]["date"],
         "hardware": _merged([part["hardware"] for part in parts]),
         "versions": _merged([part["versions"] for part in parts]),

@@ -24,6 +24,7 @@ DECIDED = {
     "enable_progress_bar": "hale has its own progress bar",
     "enable_model_summary": "hale prints its own summary",
     "use_distributed_sampler": "hale shards batches itself",
+    "plugins": "hale writes checkpoints itself",
 }  # fmt: skip
 """Options that hale sets, and what to use in their place."""
 SWITCHED = {
