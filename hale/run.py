@@ -30,7 +30,7 @@ from hale.runs.record import RESULT_FILE
 from hale.runs.sweep_jobs import noted
 from hale.settings import conf_dir, recipe
 from hale.settings.checks import require_own_machine, require_settings
-from hale.settings.compose import one_budget, quoted, typed_names
+from hale.settings.compose import choice_as_text, one_budget, quoted, typed_names
 from hale.settings.kept import read_settings, typed_overrides, write_settings
 
 recipe.register()
@@ -186,6 +186,7 @@ def main() -> None:
     """Run the command line; ``--cfg`` shows values, not interpolations."""
     if any(a == "-c" or a.startswith("--cfg") for a in sys.argv) and "--resolve" not in sys.argv:
         sys.argv.append("--resolve")
+    sys.argv[1:] = map(choice_as_text, sys.argv[1:])
     _app()
 
 

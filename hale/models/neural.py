@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hale.errors import ArgumentError, require_whole
+from hale.errors import ArgumentError, require, require_whole
 from hale.models.base import DotProductModel
 from hale.models.bilinear import multiply_grouped
 from hale.scoring.table import Table, lookup
@@ -46,6 +46,10 @@ class ConvE(DotProductModel):
         init_std: float | None = None,
     ) -> None:
         require_whole("channels", channels, at_least=1)
+        require_rates(
+            input_dropout=input_dropout, channel_dropout=channel_dropout,
+            query_dropout=query_dropout,
+        )  # fmt: skip
         super().__init__(num_entities, num_relations, dim, init_std)
         self.image = height, width = _image(dim)
         self.relation = self.normal(num_relations, dim)
@@ -77,6 +81,12 @@ class ConvE(DotProductModel):
         feature_BX = self.convolution(image_B1HW[:, None]).flatten(1)
         query_BD: Tensor = self.projection(feature_BX)
         return F.pad(query_BD, (0, 1), value=1.0)
+
+
+def require_rates(**rates: float) -> None:
+    """Raise ArgumentError unless each dropout rate is at least 0 and below 1."""
+    for name, rate in rates.items():
+        require(name, rate, at_least=0, below=1)
 
 
 def _image(dim: int) -> tuple[int, int]:
@@ -124,8 +134,12 @@ class TuckER(DotProductModel):
         init_std: float | None = None,
     ) -> None:
         relation_dim = dim if relation_dim is None else relation_dim
-        require_whole("relation_dim", relation_dim, at_least=1)
+        require_rates(
+            input_dropout=input_dropout, matrix_dropout=matrix_dropout,
+            query_dropout=query_dropout,
+        )  # fmt: skip
         super().__init__(num_entities, num_relations, dim, init_std)
+        require_whole("relation_dim", relation_dim, at_least=1)
         self.relation = self.normal(num_relations, relation_dim)
         self.core = nn.Parameter(torch.rand(relation_dim, dim * dim) * 2 - 1)
         self.input_norm, self.query_norm = nn.BatchNorm1d(dim), nn.BatchNorm1d(dim)

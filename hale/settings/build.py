@@ -1,5 +1,6 @@
 """Settings become objects."""
 
+import re
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -7,6 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hale.errors import ArgumentError, HaleError
+
+_MEMORY = re.compile(r"allocat|out of memory|overflow|storage size", re.IGNORECASE)
+"""In what PyTorch says of a tensor that is too large."""
 
 
 def build(cfg: DictConfig, group: str, /, **facts: Any) -> Any:
@@ -24,9 +28,19 @@ def build(cfg: DictConfig, group: str, /, **facts: Any) -> Any:
             raise HaleError(f"{group}.{cause}") from None
         if isinstance(cause, HaleError):
             raise cause from None
+        if isinstance(cause, MemoryError | RuntimeError) and _MEMORY.search(str(cause)):
+            raise HaleError(
+                f"{group} does not fit in memory with {_numbers(cfg, group)}"
+            ) from error
         if isinstance(cause, ValueError | TypeError | OSError):
             raise HaleError(f"{group}: {cause}") from error
         raise
+
+
+def _numbers(cfg: DictConfig, group: str) -> str:
+    """The whole numbers among a group's settings, on which the sizes of its objects depend."""
+    numbers = {key: value for key, value in cfg[group].items() if type(value) is int}
+    return ", ".join(f"{group}.{key}={value}" for key, value in numbers.items())
 
 
 def build_all(cfg: DictConfig, group: str) -> list[Any]:

@@ -1,24 +1,31 @@
-"""Checks of the settings that no class of its own receives."""
+"""Checks of settings before anything is read or trained."""
 
 import re
 from collections.abc import Mapping
 
 from omegaconf import DictConfig, OmegaConf
 
-from hale.errors import HaleError, require_whole
+from hale.errors import HaleError, require_whole, shown_value
+from hale.settings.build import build
 from hale.settings.recipe import AUTOMATIC
+from hale.settings.trainer import require_trainer
+from hale.settings.types import require_types
 
-WHOLE_NUMBERS = {
-    "seed": 0, "validations": 1, "threads": 1, "budget.steps": 1, "data.batch_size": 1,
-    "data.ranking_batch_size": 1,
+WHOLE_NUMBERS: dict[str, tuple[int, int | None]] = {
+    "seed": (0, 2**32 - 1), "validations": (1, None), "threads": (1, 1024),
+    "budget.steps": (1, None), "data.batch_size": (1, None), "data.ranking_batch_size": (1, None),
 }  # fmt: skip
-"""Settings that are whole numbers or null, and the least of each."""
+"""Settings that are whole numbers, with the least and the most of each."""
+NULLABLE = ("threads", "budget.steps")
+"""Those that may be null."""
 
 MONITOR = r"valid/((head|tail)/)?(mrr|amri|hits@(1|3|10))"
 
 
 def require_settings(cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Raise HaleError for a setting that is missing or out of its range.
+    """Raise HaleError for a setting that is missing, of another type or out of its range.
+
+    The ranges of what depends on the graph, as the model's, are checked when that is made.
 
     Args:
         cfg: the settings.
@@ -32,15 +39,27 @@ def require_settings(cfg: DictConfig, choices: Mapping[str, str]) -> None:
             f"recipe must be {' or '.join(AUTOMATIC)}, or left out for the tuned recipe of the "
             f"dataset if there is one, got {chosen}; ~recipe trains without any"
         )
-    for name, least in WHOLE_NUMBERS.items():
-        value = OmegaConf.select(cfg, name)
-        if value is not None:
-            require_whole(name, value, least)
-    if not re.fullmatch(MONITOR, str(cfg.monitor)):
+    require_top_level(cfg)
+    if not (isinstance(cfg.monitor, str) and re.fullmatch(MONITOR, cfg.monitor)):
         raise HaleError(
             "monitor must be valid/ and a metric of which more is better (valid/mrr, valid/amri, "
-            f"valid/hits@10, valid/head/mrr, ...), got {cfg.monitor}"
+            f"valid/hits@10, valid/head/mrr, ...), got {shown_value(cfg.monitor)}"
         )
+    require_types(cfg)
+    require_trainer({str(name): value for name, value in cfg.trainer.items()})
+    for group in ("activation", "loss", "budget"):
+        build(cfg, group)
+
+
+def require_top_level(cfg: DictConfig) -> None:
+    """Raise HaleError for a setting of ``conf/config.yaml`` itself that is not what it may be."""
+    for name in ("budget", "data"):
+        if not isinstance(cfg.get(name), DictConfig):
+            raise HaleError(f"{name} is a group of settings: set {name}.NAME=..., not {name}=...")
+    for name, bounds in WHOLE_NUMBERS.items():
+        value = OmegaConf.select(cfg, name)
+        if value is not None or (name not in NULLABLE and name in cfg):
+            require_whole(name, value, *bounds)
 
 
 def require_own_machine(launcher: DictConfig, seconds: float | None) -> None:

@@ -33,7 +33,8 @@ def compose(overrides: Sequence[str], values: Mapping[str, Any] | None = None) -
     """
     try:
         with _initialized(), recipe.offered(values or {}):
-            cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
+            typed = list(map(choice_as_text, overrides))
+            cfg = hydra_compose("config", typed, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise HaleError(" ".join(line.strip() for line in str(error).splitlines())) from None
     one_budget(cfg, typed_names(overrides))
@@ -49,6 +50,17 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+def choice_as_text(override: str) -> str:
+    """The override, with a config group's choice quoted where it reads as another value.
+
+    Hydra fails on ``loss=5`` without naming the choices that there are.
+    """
+    name, _, value = override.partition("=")
+    plain = re.fullmatch(r"[+-]?[\d.][\w.+-]*|true|false|nan|inf", value, re.IGNORECASE)
+    is_group = name.isidentifier() and (conf_dir() / name).is_dir()
+    return f"{name}={quoted(value)}" if plain and is_group else override
+
+
 def typed_names(overrides: Sequence[str]) -> set[str]:
     """Names of the settings that overrides give a value, which null is not."""
     return {override.split("=", 1)[0] for override in overrides if not override.endswith("=null")}
@@ -56,6 +68,8 @@ def typed_names(overrides: Sequence[str]) -> set[str]:
 
 def one_budget(cfg: DictConfig, typed: Collection[str]) -> None:
     """Set the budget's other unit to null where one of the two is ``typed`` alone."""
+    if not isinstance(cfg.get("budget"), DictConfig):
+        return  # which :mod:`hale.settings.checks` refuses
     for unit, other in (("seconds", "steps"), ("steps", "seconds")):
         if f"budget.{unit}" in typed and f"budget.{other}" not in typed:
             cfg.budget[other] = None
