@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -110,6 +111,9 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
 
     It may hold files only. An existing folder is removed first, so a kill between the two steps
     leaves neither.
+
+    Raises:
+        OSError: it cannot be written; also where a library has an exception of its own for that.
     """
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path), suffix=UNFINISHED))
     try:
@@ -123,8 +127,10 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.replace(path)
         _sync(path.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors' own exception
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
         raise
 
 

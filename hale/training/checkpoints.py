@@ -1,5 +1,6 @@
 """Checkpoints of a run: the last, the best, and what they were trained with."""
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from hale.errors import HaleError
@@ -104,11 +106,31 @@ class Checkpoints(Checkpoint):
             part.unlink(missing_ok=True)
         self._keep_best(trainer)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the number of steps, by which loggers count: Lightning's is one less meanwhile."""
+        epoch_loop = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
+        epoch_loop["_batches_that_stepped"] = trainer.global_step
+
     def _keep_best(self, trainer: pl.Trainer) -> None:
         """Copy the last checkpoint, that of this step, if its validation is the best so far."""
         if self.curve.rows and self.curve.best(self.monitor)["step"] == trainer.global_step:
             with self.last.open("rb") as last, write_bytes_atomically(self.best) as best:
                 shutil.copyfileobj(last, best)
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes a checkpoint to its path; Lightning's own writes it to the temporary folder first."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint; a full disk is an OSError, which that of ``torch.save`` is not."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with Path(path).open("wb") as file:
+            file.write(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
