@@ -14,6 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from pytorch_lightning.callbacks import EarlyStopping
 
 from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
@@ -334,6 +335,25 @@ def test_an_interrupt_leaves_one_line_and_a_run_to_resume(
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(folder)[name])
     assert read_result(folder)["test/mrr"] == read_result(whole)["test/mrr"]
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path, run_training):
+    """Its budget is not spent when the test is interrupted."""
+
+    def run(*callbacks: pl.Callback) -> None:
+        stop = EarlyStopping("valid/mrr", mode="max", patience=1)
+        spoil = Timed(spoil_at=5)
+        run_training(tmp_path, WallClockBudget(steps=40), callbacks=(stop, spoil, *callbacks),
+                     validations=10)  # fmt: skip
+
+    def cut() -> None:
+        raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        run(Interrupted("test", cut))
+    run()
+    record = read_result(tmp_path)
+    assert (record["steps"], record["best_step"]) == (8, 4)
 
 
 @pytest.mark.parametrize("fail_at", [4, 10])

@@ -58,6 +58,7 @@ class WallClockBudget(pl.Callback):
         self.steps = steps
         self.spent = spent
         self.clock = TrainingClock(clock)
+        self._stopped = False
         if seconds is not None:
             self.clock.train_seconds = float(spent)
 
@@ -77,9 +78,21 @@ class WallClockBudget(pl.Callback):
         assert self.seconds is not None
         return (seconds - self.spent) / (self.seconds - self.spent)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep whether training is over: early stopping ends it before the budget does."""
+        checkpoint["should_stop"] = trainer.should_stop
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take it from the checkpoint."""
+        self._stopped = checkpoint["should_stop"]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop at once where a resumed run has spent all."""
-        if self.progress >= 1:
+        """Stop at once where a resumed run has spent all, or had stopped."""
+        if self.progress >= 1 or self._stopped:
             trainer.should_stop = True
 
     def on_train_batch_end(
