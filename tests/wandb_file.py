@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,15 @@ def records(path: Path) -> Iterator[Record]:
             record = Record()
             record.ParseFromString(parts)
             yield record
+
+
+def finished(path: Path) -> Path:
+    """The file once it is complete: W&B's own process still writes when a run has been finished."""
+    for _ in range(600):
+        if any(record.WhichOneof("record_type") == "exit" for record in records(path)):
+            return path
+        time.sleep(0.1)
+    raise TimeoutError(path)
 
 
 def history(path: Path) -> list[dict[str, float]]:
@@ -70,3 +80,25 @@ def run_record(path: Path) -> object:
 def exit_code(path: Path) -> int:
     """The code that the run was finished with."""
     return next(r.exit.exit_code for r in records(path) if r.WhichOneof("record_type") == "exit")
+
+
+def summary(path: Path) -> dict[str, object]:
+    """The run's summary as it was when the run ended."""
+    found: dict[str, object] = {}
+    for record in records(path):
+        if record.WhichOneof("record_type") == "summary":
+            for update in record.summary.update:
+                name = update.key or ".".join(update.nested_key)
+                found[name] = json.loads(update.value_json)
+    return found
+
+
+def artifacts(path: Path) -> dict[str, tuple[str, dict[str, object], list[str]]]:
+    """Type, metadata and files of the run's artifacts, by name."""
+    kept = [r.artifact for r in records(path) if r.WhichOneof("record_type") == "artifact"]
+    return {
+        each.name: (
+            each.type, json.loads(each.metadata), sorted(c.path for c in each.manifest.contents)
+        )
+        for each in kept
+    }  # fmt: skip
