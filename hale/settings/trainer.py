@@ -56,7 +56,7 @@ def require_trainer(options: Mapping[str, Any]) -> None:
         if name in DECIDED:
             raise HaleError(f"trainer.{name} cannot be set: {DECIDED[name]}")
         if name in SWITCHED and value:
-            raise HaleError(f"trainer.{name} cannot be {value}: {SWITCHED[name]}")
+            raise HaleError(f"trainer.{name} cannot be {str(value).lower()}: {SWITCHED[name]}")
         if name in LIMITS and value is not None and not value:
             raise HaleError(f"trainer.{name} cannot be {value}: {LIMITS[name]}")
         if name == "enable_checkpointing" and value is False:

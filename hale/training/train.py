@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import Logger
 from rich.console import Console, RenderableType
 
 from hale.errors import HaleError
@@ -19,12 +19,13 @@ from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
 from hale.graphs.loaders import QueryDataModule
 from hale.runs.model_folder import write_model
-from hale.runs.record import PROTOCOL, RESULT_FILE, provenance, provenance_of, write_result
+from hale.runs.record import RESULT_FILE, defined, provenance, provenance_of, write_result
 from hale.runs.tables import FittedTable
 from hale.scoring.kernels.operations import kernel_variant
 from hale.settings.trainer import FIXED
 from hale.training.budget import NEVER, Cadence, WallClockBudget
-from hale.training.checkpoints import Checkpoints, Identity
+from hale.training.checkpoints import CheckpointFiles, Checkpoints, Identity
+from hale.training.csv_log import CSVLog
 from hale.training.curve import Curve
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
@@ -95,7 +96,7 @@ class Run:
             baselines = self._baselines()
             trainer.fit(self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
             metrics = self._metrics_of_best()
-        record = metrics | baselines | dict(self.choices) | self._spent()
+        record = defined(metrics | baselines) | dict(self.choices) | self._spent()
         record["verdict"] = verdict(self._outcome(record))
         write_model(self.folder / "model", self.module.model, self.data.graph, record)
         write_result(self.folder, record)
@@ -136,11 +137,9 @@ class Run:
         try:
             trainer = self.make_trainer(
                 callbacks=[*ours, *self.callbacks, self._checkpoints],
-                logger=[CSVLogger(self.folder, name="csv"), *self.loggers],
-                default_root_dir=self.folder,
-                val_check_interval=NEVER,
-                **FIXED,
-            )
+                logger=[CSVLog(self.folder), *self.loggers], default_root_dir=self.folder,
+                val_check_interval=NEVER, plugins=[CheckpointFiles()], **FIXED,
+            )  # fmt: skip
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise HaleError(f"trainer: {error}") from error
         if trainer.world_size > 1:
@@ -165,7 +164,6 @@ class Run:
         """What the record says of the run's data, size, cost and provenance."""
         graph, segments = self.data.graph, self._segments()
         return provenance_of(segments) | {
-            "protocol": PROTOCOL,
             "segments": segments,
             "seed": self.choices["config"]["seed"],
             "dataset_fingerprint": graph.fingerprint,
