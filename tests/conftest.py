@@ -20,6 +20,8 @@ from hale.training.schedules import constant
 from hale.training.train import Run
 
 os.environ.setdefault("WANDB_MODE", "disabled")
+if not torch.cuda.is_available():  # read where kernels are defined, Triton's own too
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -5,6 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hale.scoring.table import Table, lookup
 
@@ -67,7 +68,27 @@ def test_reads_of_a_table_in_any_order_have_the_gradient_of_indexing(order, used
     torch.testing.assert_close(mine_RX.grad, plain_RX.grad)
 
 
+class MadeLike(TorchDispatchMode):
+    """Counts the tensors of a shape that operations make, in memory of their own."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = {id(each) for each in args} | {
+            each.untyped_storage().data_ptr() for each in args if isinstance(each, torch.Tensor)
+        }
+        made = function(*args, **kwargs or {})
+        if isinstance(made, torch.Tensor) and made.shape == self.shape:
+            self.count += made.untyped_storage().data_ptr() not in given
+        return made
+
+
 def test_reads_of_a_table_share_one_gradient():
+    """However many there are: each gradient of its own would be as large as the table."""
+
     class Whole(torch.autograd.Function):
         @staticmethod
         def forward(ctx, table_RX):
@@ -75,17 +96,25 @@ def test_reads_of_a_table_share_one_gradient():
 
         @staticmethod
         def backward(ctx, upstream):
-            gradient_RX = upstream.new_ones(6, 4)
-            made.append(gradient_RX.data_ptr())
-            return gradient_RX
+            return upstream.new_ones(6, 4)
 
-    made = []
-    table_RX = torch.zeros(6, 4, requires_grad=True)
-    table = Table(table_RX)
-    read = table.lookup(torch.tensor([0, 2])).sum() + table.lookup(torch.tensor([2])).sum()
-    (read + Whole.apply(table.whole())).backward()
-    assert made == [table_RX.grad.data_ptr()]
-    assert table_RX.grad[:, 0].tolist() == [2, 1, 3, 1, 1, 1]
+    made, gradients = [], []
+    for reads in (1, 5):
+        table_RX = torch.zeros(6, 4, requires_grad=True)
+        table = Table(table_RX)
+        rows = sum(table.lookup(torch.tensor([0, k, k])).sum() for k in range(1, reads + 1))
+        total = rows + Whole.apply(table.whole())
+        with MadeLike((6, 4)) as counted:
+            total.backward()
+        made.append(counted.count)
+        gradients.append(table_RX.grad[:, 0].tolist())
+    assert made[0] == made[1] >= 1
+    assert gradients == [[2, 3, 1, 1, 1, 1], [6, 3, 3, 3, 3, 3]]
+    plain_RX = torch.zeros(6, 4, requires_grad=True)
+    naive = sum(lookup(plain_RX, torch.tensor([0, k])).sum() for k in range(5))
+    with MadeLike((6, 4)) as counted:
+        naive.backward()
+    assert counted.count >= made[1] + 4  # what is counted can be more
 
 
 def test_a_table_without_a_gradient_is_read_as_it_is():

@@ -1,12 +1,10 @@
 """The CUDA kernels against the definition in float64.
 
-Without a CUDA device they run in Triton's interpreter, on CPU tensors, where Triton and a numpy
-below 2.4 are installed.
+Without a CUDA device they run in Triton's interpreter, on CPU tensors, where Triton is installed.
 """
 
 import os
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -48,10 +46,6 @@ pytestmark = [
         DEVICE == "cpu"
         and not all(isinstance(f, InterpretedFunction) for f in (tl.sum, forward_kernel)),
         reason="something imported triton before: set TRITON_INTERPRET=1",
-    ),
-    pytest.mark.skipif(
-        DEVICE == "cpu" and np.lib.NumpyVersion(np.__version__) >= "2.4.0",
-        reason="Triton's interpreter makes integers of arrays, which NumPy 2.4 refuses",
     ),
     pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
     # NumPy speaks up about lanes outside the matrix, whose values no kernel stores
