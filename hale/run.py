@@ -31,7 +31,7 @@ from hale.runs.sweep_jobs import noted
 from hale.settings import conf_dir, recipe
 from hale.settings.checks import require_own_machine, require_settings
 from hale.settings.compose import choice_as_text, one_budget, quoted, typed_names
-from hale.settings.kept import read_settings, typed_overrides, write_settings
+from hale.settings.kept import raw, read_settings, write_settings
 
 recipe.register()
 
@@ -57,7 +57,7 @@ def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
         HaleError: a user's mistake.
     """
     hydra_job = HydraConfig.get()
-    overrides = typed_overrides(hydra_job)
+    overrides = list(raw(hydra_job.overrides, "task"))
     hydra_text = OmegaConf.to_yaml(HydraConfig.instance().cfg)
     one_budget(cfg, typed_names(overrides))
     require_settings(cfg, hydra_job.runtime.choices)
@@ -67,7 +67,7 @@ def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
     from hale.training.job import Job
     from hale.training.settle import as_started
 
-    name = hydra_job.job.override_dirname or folder.name
+    name = raw(hydra_job.job, "override_dirname") or folder.name
     choices = dict(hydra_job.runtime.choices)
     job = Job(cfg, choices, overrides, folder, name, _sweep(hydra_job), _search_path(hydra_job))
     job = as_started(job, resumed)
@@ -177,7 +177,7 @@ def _app(cfg: DictConfig) -> float:
         if not sweep:
             return run(cfg, folder)
         below = len(Path(job.sweep.subdir).parts)
-        with noted(folder.parents[below - 1], folder, job.job.num, typed_overrides(job)):
+        with noted(folder.parents[below - 1], folder, job.job.num, raw(job.overrides, "task")):
             return run(cfg, folder)
     raise AssertionError  # ``reported`` passes on every error
 

@@ -44,7 +44,7 @@ def read_json(path: Path, make: Callable[[Any], T], advice: str) -> T | None:
     """
     try:
         return make(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise HaleError(f"{path} is damaged ({error}): {advice}") from error

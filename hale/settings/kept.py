@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,9 +34,9 @@ def write_settings(
         overrides: that were typed.
     """
     texts = {
-        "config": OmegaConf.to_yaml(cfg),
         "hydra": hydra_text,
         "overrides": yaml.safe_dump(list(overrides), allow_unicode=True, width=10_000),
+        "config": OmegaConf.to_yaml(cfg),  # last: a folder that has it can be resumed
     }
     (folder / KEPT).mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -76,14 +75,9 @@ def read_settings(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, D
     return cfg, job
 
 
-def typed_overrides(job: DictConfig | HydraConf) -> list[str]:
-    """What was typed, interpolations included.
-
-    Args:
-        job: Hydra's own settings.
-    """
-    typed: Any = OmegaConf.to_container(job.overrides.task, resolve=False)
-    return [str(override) for override in typed]
+def raw(node: Any, key: str) -> Any:
+    """A value of Hydra's own settings, in which overrides keep the interpolations of the run's."""
+    return OmegaConf.to_container(node, resolve=False)[key]
 
 
 def _adapt(job: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
@@ -92,4 +86,4 @@ def _adapt(job: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
     logging.handlers.pop("file", None)
     logging.root.handlers = [name for name in logging.root.handlers if name != "file"]
     job.runtime.output_dir = str(folder.resolve()).replace("${", r"\${")
-    job.overrides.task = [*typed_overrides(job), *overrides]
+    job.overrides.task = [*raw(job.overrides, "task"), *overrides]
