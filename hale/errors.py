@@ -57,9 +57,7 @@ def require(
 
 def require_whole(name: str, value: int, at_least: int, at_most: int | None = None) -> None:
     """Raise ArgumentError unless ``value`` is a whole number within the bounds."""
-    if type(value) is int and at_least <= value <= (
-        (1 << BITS) - 1 if at_most is None else at_most
-    ):
+    if fits(value, int) and at_least <= value <= ((1 << BITS) - 1 if at_most is None else at_most):
         return
     bound = f" and of at most {at_most}" if at_most is not None else ""
     raise ArgumentError(
@@ -111,7 +109,7 @@ def _is_filled(value: Any, origin: type, args: Sequence[Any]) -> bool:
     Of an iterable that is not a sequence the items are not looked at: they can be read only once.
     """
     if issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and all(all(map(fits, e, args)) for e in value.items())
     wanted = Sequence if issubclass(origin, Sequence) else origin
     if not isinstance(value, wanted) or isinstance(value, str | bytes):
         return False

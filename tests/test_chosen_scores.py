@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from test_entity_logsumexp import IDS, PAIRS, draw, relative
 
 from hale.errors import HaleError
+from hale.graphs.queries import Known
 from hale.scoring.activations import Hanon
 from hale.scoring.comparators import Poincare, SquaredEuclidean
 from hale.scoring.kernels import native
 from hale.scoring.kernels.compile import CompileError, find_compiler
-from hale.scoring.kernels.operations import chosen_scores, find_kernel
+from hale.scoring.kernels.operations import chosen_scores, entity_logsumexp, find_kernel
 from hale.scoring.kernels.reference import reference_scores
-from hale.scoring.table import Table
+from hale.scoring.table import Table, lookup
 
 EUCLIDEAN = (SquaredEuclidean(), Hanon())
 GRADIENT = 2e-5
@@ -178,3 +179,40 @@ def test_a_forced_backend_that_does_not_serve_raises(monkeypatch):
     monkeypatch.setenv("HALE_KERNEL", "native")
     with pytest.raises(HaleError, match=r"HALE_KERNEL=native: .*float32"):
         chosen_scores(query_BD, scale_B, Table(entity_ED), torch.tensor([[0], [1]]), *EUCLIDEAN)
+
+
+@compiled
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_ids_of_another_integer_type_are_read_as_ids(monkeypatch, backend):
+    """By address, int32 would be read as int64, past the end of the buffer."""
+    monkeypatch.setenv("HALE_KERNEL", backend)
+    (query_BD, scale_B, entity_ED), _ = draw(5, 10, 8)
+    entity_BK, _ = choose(5, 3, 10)
+    known = Known.of_pairs(torch.tensor([0, 0, 3]), torch.tensor([1, 4, 9]), 5)
+    wanted = chosen_scores(query_BD, scale_B, Table(entity_ED), entity_BK, *EUCLIDEAN)
+    lse_B = entity_logsumexp(query_BD, scale_B, entity_ED, *EUCLIDEAN, known)
+    for dtype in (torch.int32, torch.int16, torch.uint8):
+        other_BK, other = entity_BK.to(dtype), Known(*(part.to(dtype) for part in known))
+        found = chosen_scores(query_BD, scale_B, Table(entity_ED), other_BK, *EUCLIDEAN)
+        assert found.equal(wanted)
+        assert entity_logsumexp(query_BD, scale_B, entity_ED, *EUCLIDEAN, other).equal(lse_B)
+        assert Table(entity_ED).lookup(other_BK).equal(entity_ED[entity_BK])
+        assert lookup(entity_ED, other_BK).equal(entity_ED[entity_BK])
+    for dtype in (torch.bool, torch.float32):
+        with pytest.raises(HaleError, match="must be ids"):
+            chosen_scores(query_BD, scale_B, Table(entity_ED), entity_BK.to(dtype), *EUCLIDEAN)
+        other = Known(*known[:2], known.answer_A.to(dtype))
+        with pytest.raises(HaleError, match="must be ids"):
+            entity_logsumexp(query_BD, scale_B, entity_ED, *EUCLIDEAN, other)
+
+
+@compiled
+def test_a_row_of_ids_for_each_query_is_demanded(monkeypatch):
+    monkeypatch.setenv("HALE_KERNEL", "native")
+    (query_BD, scale_B, entity_ED), _ = draw(5, 10, 8)
+    entity_BK, _ = choose(6, 3, 10)
+    known = Known.of_pairs(torch.tensor([0]), torch.tensor([1]), 4)
+    with pytest.raises(HaleError, match="5 queries need tensors of 5 rows"):
+        chosen_scores(query_BD, scale_B, Table(entity_ED), entity_BK, *EUCLIDEAN)
+    with pytest.raises(HaleError, match="5 queries need tensors of 5 rows"):
+        entity_logsumexp(query_BD, scale_B, entity_ED, *EUCLIDEAN, known)

@@ -138,7 +138,7 @@ def test_predict_answers_a_file_of_queries(call, fail, trained_folder):
         (["predict", "RUN", "--relation", "one"], "exactly one of head and tail"),
         (["predict", "RUN", "--relation", "one", "--queries", "x"], "give either"),
         (["predict", "RUN", "--queries", "nowhere.tsv"], "nowhere.tsv cannot be read: No such"),
-        (["predict", "RUN", "--head", "e1", "--relation", "one", "-k", "0"], "k must be at least"),
+        (["predict", "RUN", "--head", "e1", "--relation", "one", "-k", "0"], "k must be a whole number of at least 1"),
         (["predict", "RUN", "--head", "e1", "--relation", "one", "--format", "parquet"],
          "Parquet needs a file"),
         (["predict", "RUN", "--head", "e1", "--relation", "one", "--out", "no/where.tsv"],

@@ -245,10 +245,14 @@ def test_columns_by_name_and_position(tmp_path, ring):
 
 
 @pytest.mark.parametrize(
-    "columns", [[0, 1], [0, 1, 1], [0, 1, -1], [0, 1, 2.5], [0, True, 2], "abc"]
-)
-def test_columns_that_are_not_three(columns):
-    with pytest.raises(ArgumentError, match=r"^columns must be three"):
+    ("columns", "words"),
+    [
+        ([0, 1], "three"), ([0, 1, 1], "three"), ([0, 1, -1], "three"),
+        ([0, 1, 2.5], "a list"), ([0, True, 2], "a list"), ("abc", "a list"),
+    ],
+)  # fmt: skip
+def test_columns_that_are_not_three(columns, words):
+    with pytest.raises(ArgumentError, match=rf"^columns must be {words}"):
         KnowledgeGraph.from_triples(RING, columns=columns)
 
 
@@ -421,6 +425,13 @@ def test_literals_are_dropped_and_counted_or_kept(tmp_path, caplog):
         "g.ttl has no triples left: the objects of all 2 are literals; dataset.literals=keep "
         "reads them as entities"
     )
+
+
+def test_every_node_without_a_label_is_numbered(tmp_path):
+    """The parser's random labels have no leading zeros: one in sixteen is shorter."""
+    text = "".join(f"<http://x/{i % 9}> <http://r> [ <http://r> <http://y> ] .\n" for i in range(300))
+    found = {name for name in read(tmp_path, "g.ttl", text).entities if name.startswith("_:")}
+    assert found == {f"_:g.ttl#{i}" for i in range(1, 301)}
 
 
 def test_graphs_of_quads_are_ignored_with_a_note(tmp_path, caplog):

@@ -18,6 +18,7 @@ import hale
 from hale.errors import DivergedError, HaleError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import top_k
+from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.names import resolve, shown
 from hale.graphs.queries import Known
 from hale.runs.files import write_folder_atomically
@@ -165,7 +166,15 @@ def test_neighbours_are_those_of_the_smallest_angle(model):
         ({"head": 0, "relation": 3}, "no relation has id 3"),
         ({"relation": "one"}, "exactly one of head and tail"),
         ({"head": "e7", "relation": "one", "tail": "e8"}, "exactly one of head and tail"),
-        ({"head": "e7", "relation": "one", "k": 0}, "k must be at least 1, got 0"),
+        ({"head": True, "relation": 0}, "entity must be a name or an id, got true"),
+        ({"head": 1.0, "relation": 0}, "entity must be a name or an id, got 1.0"),
+        ({"head": "e7", "relation": None}, "relation must be a name or an id, got null"),
+        ({"head": "e7", "relation": "one", "k": 1e3}, "k must be a whole number of at least 1"),
+        ({"head": "e7", "relation": "one", "filter_known": "no"}, "must be true or false"),
+        (
+            {"head": "e7", "relation": "one", "k": 0},
+            "k must be a whole number of at least 1, got 0",
+        ),
     ],
 )
 def test_a_wrong_question_is_one_line(model, arguments, message):
@@ -185,6 +194,66 @@ def test_wrong_triples_and_empty_evaluations(model):
         model.evaluate(torch.zeros(0, 3, dtype=torch.int64))
     with pytest.raises(HaleError, match="k must be"):
         model.neighbours("e1", k=0)
+
+
+def test_ids_of_any_integer_type_are_the_same_ids(model):
+    triple_T3, query_B2 = model.graph.test, model.graph.test[:, :2]
+    wanted = model.evaluate(triple_T3).compute(), model.answers(query_B2, k=3)
+    for dtype in (torch.int32, torch.int16, torch.uint8):
+        assert model.evaluate(triple_T3.to(dtype)).compute() == wanted[0]
+        assert model.answers(query_B2.to(dtype), k=np.int64(3)) == wanted[1]
+        assert model.plausibility(triple_T3.to(dtype)).equal(model.plausibility(triple_T3))
+    assert model.predict(head=np.int32(7), relation="one") == model.predict(head=7, relation="one")
+
+
+@pytest.mark.parametrize(
+    ("triples", "message"),
+    [
+        (torch.ones(2, 3), "triples must be ids, whole numbers, got torch.float32"),
+        (torch.ones(2, 3, dtype=torch.bool), "triples must be ids, whole numbers, got torch.bool"),
+        (torch.zeros(2, 2, dtype=torch.int64), r"triples must have the shape \(T, 3\), got \(2, 2"),
+        (
+            torch.tensor([[0, 0, 1], [60, 0, 0]]),
+            r"triples\[1\]: no entity has id 60: ids are 0 to 59",
+        ),
+        (torch.tensor([[0, 3, 1]]), r"triples\[0\]: no relation has id 3: ids are 0 to 2"),
+        (torch.tensor([[0, -1, 1]]), "no relation has id -1"),
+        ([(0, 0, 1)], "triples must be Tensor"),
+    ],
+)
+def test_what_are_no_ids_is_refused_before_it_is_an_address(model, triples, message):
+    for call in (model.evaluate, model.plausibility):
+        with pytest.raises(HaleError, match=message):
+            call(triples)
+    if isinstance(triples, torch.Tensor) and triples.dtype != torch.int64:
+        with pytest.raises(HaleError, match="queries must be ids"):
+            model.answers(triples[:, :2])
+
+
+def test_python_names_an_argument_of_another_type(graph):
+    rows = [("a", "r", "b")] * 3
+    for call, message in (
+        (lambda: KnowledgeGraph.from_triples(rows, held_out="0.1"), "held_out must be a finite"),
+        (lambda: KnowledgeGraph.from_triples(rows, seed=1e3), "seed must be a whole number"),
+        (lambda: KnowledgeGraph.from_triples(rows, unseen=True), "unseen must be error, keep"),
+        (lambda: KnowledgeGraph.from_triples(rows, columns="hrt"), "columns must be a list"),
+        (lambda: KnowledgeGraph.read("x", name=5), "name must be text or null, got 5"),
+        (lambda: KnowledgeGraph.read(None), "path must be a file, a folder"),
+        (lambda: hale.fit(graph, steps=1e3), "steps must be a whole number or null, got 1000.0"),
+        (lambda: hale.fit(graph, seconds="60"), "seconds must be a finite number or null"),
+        (lambda: hale.fit(rows), "graph must be KnowledgeGraph"),
+        (lambda: hale.fit(graph, settings=["a"]), "settings must be a mapping or null"),
+        (lambda: hale.fit(graph, settings={5: 1}), "settings must be a mapping or null"),
+        (lambda: hale.fit(graph, settings={"loss.square": "no"}), "loss.square must be true or"),
+        (lambda: hale.fit(graph, settings={"loss.weight": "2"}), "loss.weight must be a finite"),
+        (lambda: hale.fit(graph, settings={"data.batch_size": 1e3}), "data.batch_size must be"),
+        (lambda: hale.fit(graph, settings={"model.dim": None}), "model.dim must be a whole"),
+        (lambda: hale.update(5, rows), "model must be text"),
+        (lambda: hale.load(7), "path must be text"),
+    ):
+        with pytest.raises(HaleError, match=message) as error:
+            call()
+        assert "\n" not in str(error.value)
 
 
 def test_names_are_shown_on_one_line_of_a_terminal():

@@ -5,14 +5,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hale.errors import ArgumentError, DatasetError
+from hale.errors import ArgumentError, DatasetError, checked
 from hale.graphs.columns import Column, Columns
 from hale.graphs.frames import rows_or_frame
 from hale.graphs.paths import as_path, find_files
@@ -120,9 +119,10 @@ class KnowledgeGraph:
         return digest.hexdigest()
 
     @classmethod
+    @checked
     def read(
         cls,
-        path: str | Path,
+        path: object,
         unseen: Unseen = "error",
         held_out: float = 0.05,
         seed: int = 0,
@@ -135,8 +135,9 @@ class KnowledgeGraph:
         """Read a folder with train, valid and test, or split the triples of one or more files.
 
         Args:
-            path: such a folder; another, whose files are read in order of their names; a file; or
-                ``-`` for standard input. :mod:`hale.graphs.triple_file` has the formats.
+            path: text or a ``Path``: such a folder; another, whose files are read in order of their
+                names; a file; or ``-`` for standard input. :mod:`hale.graphs.triple_file` has the
+                formats.
             unseen: what to do with a triple of valid or test whose entity or relation is not in
                 train: ``error``; ``keep`` it, as the benchmarks' protocol does (its vectors stay
                 untrained); or ``drop`` and count it. A split drawn here has no unseen names.
@@ -162,6 +163,7 @@ class KnowledgeGraph:
         return cls(name or own, *read_and_split(files, held_out, seed, form))
 
     @classmethod
+    @checked
     def from_triples(
         cls,
         rows: object,
@@ -205,8 +207,6 @@ class KnowledgeGraph:
 
 
 def _columns(columns: Sequence[Column] | None, weight: Column | None) -> Columns:
-    if isinstance(columns, str):
-        raise ArgumentError(f"columns must be three names or positions, got {columns!r}")
     return Columns(None if columns is None else tuple(columns), weight)
 
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from heapq import nsmallest
 from unicodedata import normalize
 
-from hale.errors import HaleError
+from hale.errors import HaleError, fits, shown_value
 
 COMPARED = 20_000
 """An unknown name is compared with this many names, those nearest to it in length."""
@@ -39,6 +39,8 @@ def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
                 f"no {kind} is named '{shown(given)}'{_suggestion(id_of, given)}"
             )
         given = int(digits)
+    elif not fits(given, int):
+        raise UnknownNameError(f"{kind} must be a name or an id, got {shown_value(given)}")
     if not 0 <= given < len(id_of):
         raise UnknownNameError(f"no {kind} has id {given}: ids are 0 to {len(id_of) - 1}")
     return int(given)

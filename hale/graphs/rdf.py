@@ -29,7 +29,8 @@ BOM = b"\xef\xbb\xbf"
 
 Literals = Literal["drop", "keep"]
 
-_UNLABELLED = re.compile(r"[0-9a-f]{32}")
+_UNLABELLED = re.compile(r"[a-f][0-9a-f]{25,31}")
+"""Labels that the parser draws: a random 128-bit number without leading zeros, a letter first."""
 _POSITION = re.compile(r"^Parser error [^:]*: ")
 
 

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hale.errors import HaleError
+from hale.errors import HaleError, checked, require_type, require_whole
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.ranking import rank_batch, top_k
+from hale.graphs.ids import query_rows, triple_rows
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.names import resolve
 from hale.graphs.queries import Known, QueryBatch, QueryIndex
@@ -93,14 +94,13 @@ class TrainedModel:
         """:meth:`predict` for many queries, each a row from :meth:`query`.
 
         Raises:
-            HaleError: k below 1.
+            HaleError: ids that are not whole numbers or out of range, or k below 1.
         """
-        if k < 1:
-            raise HaleError(f"k must be at least 1, got {k}")
+        require_whole("k", k, at_least=1)
+        require_type("filter_known", filter_known, bool)
+        query_B3 = F.pad(query_rows(self.graph, query_B2), (0, 1))
         return [
-            row
-            for batch in self._batches(F.pad(query_B2, (0, 1)))
-            for row in self._top(batch, k, filter_known)
+            row for batch in self._batches(query_B3) for row in self._top(batch, k, filter_known)
         ]
 
     def score(self, triples: Iterable[tuple[Name, Name, Name]]) -> NDArray[np.floating[Any]]:
@@ -115,15 +115,18 @@ class TrainedModel:
             self._scores(batch).at(batch.target_B[:, None])[:, 0]
             for batch in self._batches(self.ids(triples))
         ]
-        return _numpy(torch.cat(scores)) if scores else np.zeros(0, np.float32)
+        return torch.cat(scores).detach().cpu().numpy() if scores else np.zeros(0, np.float32)
 
     def plausibility(self, triple_T3: Tensor) -> Tensor:
-        """``plausibility_T`` of int64 triples: minus the mean distance over both directions.
+        """``plausibility_T`` of triples of ids: minus the mean distance over both directions.
 
         Triple classification compares it with a threshold (:mod:`hale.evaluation.classification`).
         It is taken before the activation, which saturates.
+
+        Raises:
+            HaleError: ids that are not whole numbers or out of range.
         """
-        query_T3 = reciprocal(triple_T3, self.graph.num_relations)
+        query_T3 = self._both_directions(triple_T3)
         distances = [
             -replace(self._scores(batch), activation=Identity()).at(batch.target_B[:, None])[:, 0]
             for batch in self._batches(query_T3)
@@ -139,23 +142,21 @@ class TrainedModel:
         Raises:
             HaleError: an unknown name.
         """
-        query_T3 = reciprocal(self.ids(triples), self.graph.num_relations)
-        ranks = [
-            rank_batch(self._scores(batch), batch).realistic_B for batch in self._batches(query_T3)
-        ]
+        batches = self._batches(self._both_directions(self.ids(triples)))
+        ranks = [rank_batch(self._scores(batch), batch).realistic_B for batch in batches]
         rank_2T = torch.cat(ranks).view(2, -1) if ranks else torch.zeros(2, 0)
         return rank_2T.T.double().cpu().numpy()
 
     def evaluate(self, triple_T3: Tensor) -> RankingMetrics:
-        """Filtered ranking metrics of int64 triples, over both directions.
+        """Filtered ranking metrics of triples of ids, over both directions.
 
         Raises:
-            HaleError: no triples.
+            HaleError: no triples, or ids that are not whole numbers or out of range.
         """
-        if not len(triple_T3):
+        query_T3 = self._both_directions(triple_T3)
+        if not len(query_T3):
             raise HaleError("there are no triples to evaluate")
         metrics = RankingMetrics(2 * self.graph.num_relations).to(self._device)
-        query_T3 = reciprocal(triple_T3, self.graph.num_relations)
         evaluate(self._scores, self._batches(query_T3), metrics)
         return metrics
 
@@ -165,8 +166,7 @@ class TrainedModel:
         Raises:
             HaleError: an unknown name, or k below 1.
         """
-        if k < 1:
-            raise HaleError(f"k must be at least 1, got {k}")
+        require_whole("k", k, at_least=1)
         at = torch.tensor([resolve("entity", self.graph.entity_id, entity)], device=self._device)
         unit_ED = F.normalize(self.model.entity.detach(), dim=1)
         one_B = unit_ED.new_ones(1)
@@ -181,7 +181,7 @@ class TrainedModel:
 
     def embeddings(self) -> dict[str, NDArray[np.floating[Any]]]:
         """The vector of each entity, by name."""
-        return dict(zip(self.graph.entities, _numpy(self.model.entity), strict=True))
+        return dict(zip(self.graph.entities, self.model.entity.detach().cpu().numpy(), strict=True))
 
     def update(self, add: object = None, remove: object = None, **options: Any) -> "TrainedModel":
         """:func:`hale.update` of this model, which returns another one."""
@@ -200,11 +200,14 @@ class TrainedModel:
     @cached_property
     def _known(self) -> QueryIndex:
         """The known answers of all splits."""
-        known_T3 = reciprocal(torch.cat(list(self.graph.splits.values())), self.graph.num_relations)
+        entities, relations = self.graph.num_entities, self.graph.num_relations
+        known_T3 = reciprocal(torch.cat(list(self.graph.splits.values())), relations)
         entity_T, relation_T, answer_T = known_T3.unbind(1)
-        num_relations = 2 * self.graph.num_relations
-        index = QueryIndex(entity_T, relation_T, answer_T, self.graph.num_entities, num_relations)
+        index = QueryIndex(entity_T, relation_T, answer_T, entities, 2 * relations)
         return index.to(self._device)
+
+    def _both_directions(self, triple_T3: Tensor) -> Tensor:
+        return reciprocal(triple_rows(self.graph, triple_T3), self.graph.num_relations)
 
     def _batches(self, query_T3: Tensor) -> Iterator[QueryBatch]:
         query_3T = query_T3.T.to(self._device)
@@ -232,6 +235,7 @@ class TrainedModel:
         ]
 
 
+@checked
 def load(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
     """Load a run's model; nothing in its folder is executed.
 
@@ -244,7 +248,3 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
     """
     model, activation, graph, record = read_model(Path(path))
     return TrainedModel(model.to(device), activation, graph, record, Path(path))
-
-
-def _numpy(value: Tensor) -> NDArray[np.floating[Any]]:
-    return value.detach().cpu().numpy()

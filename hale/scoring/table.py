@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from hale.graphs.ids import as_int64
 from hale.graphs.queries import Known
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
@@ -23,7 +24,9 @@ def lookup(table_RX: Tensor, index: Tensor) -> Tensor:
 
     Raises:
         IndexError: an id out of range.
+        ArgumentError: ids that are not integers.
     """
+    index = as_int64("ids", index)
     if table_RX.device.type != "cpu":
         return F.embedding(index, table_RX)
     return table_RX.index_select(0, index.flatten()).view(*index.shape, table_RX.shape[1])
@@ -52,6 +55,7 @@ class Table:
 
     def lookup(self, index: Tensor) -> Tensor:
         """The rows at an index, as the function :func:`lookup` returns them."""
+        index = as_int64("ids", index)
         chained = torch.is_grad_enabled() and self._next.requires_grad
         if not chained or self.tensor.device.type != "cpu":
             return lookup(self.tensor, index)

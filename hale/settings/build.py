@@ -28,13 +28,19 @@ def build(cfg: DictConfig, group: str, /, **facts: Any) -> Any:
             raise HaleError(f"{group}.{cause}") from None
         if isinstance(cause, HaleError):
             raise cause from None
-        if isinstance(cause, MemoryError | RuntimeError) and _MEMORY.search(str(cause)):
+        if cause is not None and is_out_of_memory(cause):
             raise HaleError(
                 f"{group} does not fit in memory with {_numbers(cfg, group)}"
             ) from error
         if isinstance(cause, ValueError | TypeError | OSError):
             raise HaleError(f"{group}: {cause}") from error
         raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a tensor was too large to be allocated."""
+    message = str(error)
+    return isinstance(error, MemoryError | RuntimeError) and bool(_MEMORY.search(message))
 
 
 def _numbers(cfg: DictConfig, group: str) -> str:

@@ -77,7 +77,8 @@ def read_settings(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, D
 
 def raw(node: Any, key: str) -> Any:
     """A value of Hydra's own settings, in which overrides keep the interpolations of the run's."""
-    return OmegaConf.to_container(node, resolve=False)[key]
+    plain: Any = OmegaConf.to_container(node, resolve=False)
+    return plain[key]
 
 
 def _adapt(job: DictConfig, folder: Path, overrides: Sequence[str]) -> None:

@@ -122,6 +122,7 @@ def _require_group(name: str, node: Any) -> None:
 def _require_value(setting: str, value: Any, hint: Any) -> None:
     if _has_target(value):
         return  # an object, which Hydra makes
+    hint = str if setting in NUMBERS_TOO else hint
     if not fits(value, hint) and isinstance(value, bool | int | float) and fits("text", hint):
         if setting in NUMBERS_TOO:
             return

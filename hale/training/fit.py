@@ -13,7 +13,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LambdaCallback
 
-from hale.errors import DatasetError, HaleError
+from hale.errors import DatasetError, HaleError, checked
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.files import remove_unfinished
 from hale.runs.folders import ERROR_FILE
@@ -33,6 +33,7 @@ DISK_ERRORS = (
 """Errors of writing for which the run is not to blame."""
 
 
+@checked
 def fit(
     graph: KnowledgeGraph,
     model: str | None = None,

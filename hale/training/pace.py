@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from hale.errors import HaleError
 from hale.evaluation.ranking import rank_batch
 from hale.graphs.loaders import QueryDataModule
 from hale.graphs.queries import QueryBatch
+from hale.settings.build import is_out_of_memory
 from hale.training.clock import synchronize
 from hale.training.module import LinkPrediction
 from hale.training.warm_up import warm_up
@@ -36,10 +38,21 @@ def measure_pace(module: LinkPrediction, data: QueryDataModule) -> Pace:
     Parameters, buffers, gradients, the global generators and the loaders' state are left as they
     were. It is measured on the module's device and takes a few seconds at most, unless two steps
     take longer.
+
+    Raises:
+        HaleError: a step does not fit in memory.
     """
     data.setup()
     batch = _on(next(iter(data.train_dataloader())), module.device)
-    took = warm_up(module, batch, TIMED_STEPS, TIMED_SECONDS)
+    try:
+        took = warm_up(module, batch, TIMED_STEPS, TIMED_SECONDS)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise HaleError(
+            f"a training step of {len(batch):,} queries does not fit in memory: lower "
+            "data.batch_size, model.dim, or loss.num_negatives if the loss has them"
+        ) from error
     return Pace(statistics.median(took[1:]), _query_seconds(module, data), torch.get_num_threads())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hale.errors import HaleError
+from hale.errors import HaleError, checked
 from hale.graphs.growth import Growth, grow, sources
 from hale.graphs.kg import reciprocal
 from hale.graphs.named_triples import NamedTriples
@@ -36,6 +36,7 @@ START = "start"
 """The folder in a run's folder that an update starts from."""
 
 
+@checked
 def update(
     model: TrainedModel | str | Path,
     add: object = None,

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hale.errors import HaleError
+from hale.errors import ArgumentError, HaleError
+from hale.graphs.ids import as_int64
 from hale.graphs.queries import Known
 from hale.scoring.activations import Activation, Hanon, XExp
 from hale.scoring.comparators import Comparator, SquaredEuclidean
@@ -60,8 +61,11 @@ def chosen_scores(
 
     Raises:
         IndexError: an entity id is out of range.
+        ArgumentError: ids that are not integers, or not a row of them for each query.
         HaleError: HALE_KERNEL forces the native backend, which does not support this call.
     """
+    entity_BK = as_int64("entities", entity_BK)
+    _require_rows(len(query_BD), scale_B, entity_BK)
     arguments = (query_BD, scale_B, entity, entity_BK, comparator, activation)
     inputs = (query_BD, scale_B, entity.tensor)
     backend = choose(
@@ -95,8 +99,11 @@ def entity_logsumexp(
         ``lse_N``, differentiable in the first three arguments (once).
 
     Raises:
+        ArgumentError: known answers that are not integers, or not a row of them for each query.
         HaleError: HALE_KERNEL names no backend, or one that does not support this call.
     """
+    _require_rows(len(query_ND), scale_N, *(known[:2] if known else ()))
+    known = None if known is None else Known(*(as_int64("known answers", part) for part in known))
     arguments = (query_ND, scale_N, entity_ED, comparator, activation, known)
     backend = _backend((query_ND, scale_N, entity_ED), comparator, activation)
     if backend == "native":
@@ -107,6 +114,15 @@ def entity_logsumexp(
 
         return triton_entity_logsumexp(*arguments)
     return reference.reference_logsumexp(*arguments)
+
+
+def _require_rows(count: int, *tensors: Tensor) -> None:
+    """Raise ArgumentError unless each tensor has a row for each query: kernels read by address."""
+    for tensor in tensors:
+        if tensor.shape[:1] != (count,):
+            raise ArgumentError(
+                f"{count} queries need tensors of {count} rows, got one of {tuple(tensor.shape)}"
+            )
 
 
 def kernel_variant(
