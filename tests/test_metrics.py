@@ -1,3 +1,4 @@
+import json
 import math
 import multiprocessing
 from collections import Counter
@@ -8,8 +9,11 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hale.cli import run_command
+from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.popularity import Popularity, popularity_metrics
+from hale.evaluation.rankable import rankable
 from hale.evaluation.ranking import Ranks, filtered_ranks, rank_batch
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.loaders import QueryDataModule
@@ -17,6 +21,7 @@ from hale.graphs.queries import Known, QueryBatch, QueryIndex
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import NegativeDot, SquaredEuclidean
 from hale.scoring.table import ScoreMatrix, Table
+from hale.training.fit import fit
 
 
 def make_ranks(optimistic, tied=None, candidates=None):
@@ -138,6 +143,88 @@ def test_a_better_rank_makes_no_metric_worse(queries, data):
     assert after["amri"] > before["amri"]
     assert after["mr"] < before["mr"]
     assert all(after[f"hits@{k}"] >= before[f"hits@{k}"] for k in (1, 3, 10))
+
+
+def test_what_is_not_defined_is_nan_under_its_own_name():
+    """Only tails were ranked, and each target was the only candidate."""
+    values = as_floats(metrics_of(make_ranks([1, 1], candidates=[1, 1]), [0, 1]).compute())
+    complete = as_floats(metrics_of(make_ranks([1, 2]), [0, 2]).compute())
+    assert list(values) == list(complete)
+    undefined = {name for name, value in values.items() if math.isnan(value)}
+    assert undefined == {n for n in values if n.startswith("head/")} | {"amri", "tail/amri"}
+    assert values["mrr"] == values["tail/mrr"] == 1
+    assert not any(map(math.isnan, complete.values()))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 4), st.integers(1, 3), st.data())
+def test_a_direction_is_rankable_if_a_query_has_another_candidate(entities, relations, data):
+    ids = st.tuples(*(st.integers(0, n - 1) for n in (entities, relations, entities)))
+    every = data.draw(st.lists(ids, min_size=1, max_size=30, unique=True))
+    triple_T3 = torch.tensor(every)
+    query_T3 = reciprocal(triple_T3, relations)
+    index = QueryIndex(*query_T3.T, entities, 2 * relations)
+    shown = query_T3[: data.draw(st.integers(1, len(query_T3)))]
+    batches = [QueryBatch(*part.T, index) for part in shown.split(7)]
+    answers = Counter((e, r) for e, r, _ in query_T3.tolist())
+    open_queries = [(e, r) for e, r, _ in shown.tolist() if answers[e, r] < entities]
+    wanted = {"tail/" if r < relations else "head/" for _, r in open_queries}
+    assert rankable(batches, entities, 2 * relations) == (wanted | {""} if wanted else set())
+
+
+def heads_all_known() -> KnowledgeGraph:
+    """Every entity is a head of (?, r, a); tails have wrong answers."""
+    triple_T3 = torch.tensor([(e, 0, 0) for e in range(4)])
+    names = ("a", "b", "c", "d")
+    return KnowledgeGraph("one-sided", names, ("r",), triple_T3, triple_T3[:1], triple_T3[:2])
+
+
+def test_a_direction_that_cannot_be_ranked_is_null_in_record_curve_and_table(tmp_path, capsys):
+    options = {"validations": 1, "threads": 1}
+    model = fit(heads_all_known(), "transe", steps=2, dim=4, folder=tmp_path, settings=options)
+    record = json.loads((tmp_path / "result.json").read_text())
+    for split in ("valid", "test", "untrained", "popularity"):
+        assert record[f"{split}/head/amri"] is None
+        assert record[f"{split}/head/mrr"] == 1
+        assert math.isfinite(record[f"{split}/tail/amri"])
+        assert math.isfinite(record[f"{split}/amri"])
+    assert "nan" not in (tmp_path / "csv/version_0/metrics.csv").read_text().lower()
+    assert model.record["test/head/amri"] is None
+    shown = capsys.readouterr().out
+    assert "nan" not in shown.lower()
+    for form, wanted in (("json", '"amri": null'), ("tsv", "head\t2\t1\t1\t1\t1\t1\t\t0")):
+        assert run_command(["evaluate", str(tmp_path), "--format", form]) == 0
+        assert wanted in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("graph", "monitor", "message"),
+    [
+        (heads_all_known(), "valid/head/amri", "valid/head/amri is not defined, as no query"),
+        (heads_all_known(), "valid/head/mrr", "valid/head/mrr is not defined, as no query"),
+        (
+            KnowledgeGraph("one", ("a",), ("r",), *[torch.zeros(1, 3, dtype=torch.int64)] * 3),
+            "valid/mrr",
+            "one: nothing in valid can be ranked",
+        ),
+    ],
+)
+def test_a_graph_in_which_nothing_can_be_ranked_is_refused(tmp_path, graph, monitor, message):
+    with pytest.raises(HaleError, match=message) as error:
+        fit(graph, "transe", steps=2, dim=4, folder=tmp_path, settings={"monitor": monitor})
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_test_alone_can_be_what_cannot_be_ranked(tmp_path):
+    """Without a test it does not matter."""
+    full = [(0, 0, t) for t in range(3)] + [(h, 0, 0) for h in range(1, 3)]
+    train_T3 = torch.tensor([*full, (1, 1, 2)])
+    graph = KnowledgeGraph("t", ("a", "b", "c"), ("r", "s"), train_T3, train_T3[-1:], train_T3[:1])
+    with pytest.raises(HaleError, match="nothing in test can be ranked"):
+        fit(graph, "transe", steps=1, dim=4, folder=tmp_path)
+    model = fit(graph, "transe", steps=1, dim=4, settings={"test": False, "validations": 1})
+    assert model.record["valid/mrr"] > 0
 
 
 def test_metrics_without_ranks_are_refused():

@@ -429,7 +429,7 @@ def test_literals_are_dropped_and_counted_or_kept(tmp_path, caplog):
 
 def test_every_node_without_a_label_is_numbered(tmp_path):
     """The parser's random labels have no leading zeros: one in sixteen is shorter."""
-    text = "".join(f"<http://x/{i % 9}> <http://r> [ <http://r> <http://y> ] .\n" for i in range(300))
+    text = "".join(f"<http://x/{i % 9}> <r:r> [ <r:r> <http://y> ] .\n" for i in range(300))
     found = {name for name in read(tmp_path, "g.ttl", text).entities if name.startswith("_:")}
     assert found == {f"_:g.ttl#{i}" for i in range(1, 301)}
 

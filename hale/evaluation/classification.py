@@ -6,6 +6,7 @@ threshold for all relations. Thresholds are fitted on valid and only applied to 
     T  triples, true and false     R  relations of the graph
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -64,17 +65,18 @@ def classify(score_T: Tensor, relation_T: Tensor, threshold_R: Tensor) -> Tensor
 
 
 def classification_metrics(predicted_T: Tensor, true_T: Tensor) -> dict[str, float]:
-    """``accuracy``, ``f1``, ``precision`` and ``recall`` of a classification."""
-    functions = {
-        "accuracy": binary_accuracy,
-        "f1": binary_f1_score,
-        "precision": binary_precision,
-        "recall": binary_recall,
-    }
-    return {
-        name: float(function(predicted_T.long(), true_T.long()))
-        for name, function in functions.items()
-    }
+    """``accuracy``, ``f1``, ``precision`` and ``recall`` of a classification.
+
+    What is not defined is NaN: the precision where nothing is classified as true, the recall where
+    nothing is true, and F1 where both hold.
+    """
+    given = predicted_T.long(), true_T.long()
+    shares = {"f1": binary_f1_score, "precision": binary_precision, "recall": binary_recall}
+    metrics = {"accuracy": float(binary_accuracy(*given))}
+    for name, share in shares.items():
+        least, most = (float(share(*given, zero_division=value)) for value in (0, 1))
+        metrics[name] = least if least == most else math.nan
+    return metrics
 
 
 class Labelled(NamedTuple):

@@ -29,7 +29,8 @@ class RankingMetrics(Metric):
 
     and ``amri`` = 1 - (mr - 1) / (E[mr] - 1), the adjusted mean rank index of Berrendorf et al.
     (2020): 1 is perfect, 0 is a random order, whatever the number of candidates; E[mr] is the mean
-    of (candidates + 1) / 2. It is NaN if the targets are the only candidates.
+    of (candidates + 1) / 2. It is NaN, which stands for what is not defined, if the targets are the
+    only candidates.
 
     The state is one sum per relation and quantity, in float64; it is summed over processes.
 
@@ -70,7 +71,7 @@ class RankingMetrics(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Each metric over all queries (``mrr``) and by direction (``tail/mrr``, ``head/mrr``).
 
-        A direction without ranked queries is omitted.
+        What is not defined is NaN, as all metrics of a direction without ranked queries.
 
         Raises:
             ValueError: no rank was added.
@@ -81,8 +82,8 @@ class RankingMetrics(Metric):
             raise ValueError("no query was ranked: the evaluated split has no triples")
         for direction, total in (("tail", tail), ("head", head)):
             means = _means(total.sum(0))
-            if means.pop("count"):
-                overall |= {f"{direction}/{name}": mean for name, mean in means.items()}
+            del means["count"]
+            overall |= {f"{direction}/{name}": mean for name, mean in means.items()}
         return overall
 
     def per_relation(self) -> list[dict[str, float]]:

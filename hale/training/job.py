@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from hale.evaluation.rankable import rankable, require_rankable
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
 from hale.losses.base import require_compatible
@@ -141,7 +142,12 @@ def make_run(
 
 
 def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, QueryDataModule]:
-    """What is trained, drawn with the settings' seed, and what it is trained on."""
+    """What is trained, drawn with the settings' seed, and what it is trained on.
+
+    Raises:
+        HaleError: an argument of a part is refused, parts do not go together, or nothing of a split
+            that is to be ranked can be.
+    """
     pl.seed_everything(cfg.seed, workers=False, verbose=False)
     activation, loss = build(cfg, "activation"), build(cfg, "loss")
     model = build(
@@ -152,7 +158,19 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     sizes: dict[str, Any] = {
         str(name): size for name, size in cfg.data.items() if size not in ("auto", "all", None)
     }
-    return module, QueryDataModule(graph, seed=cfg.seed, **sizes)
+    data = QueryDataModule(graph, seed=cfg.seed, **sizes)
+    _require_rankable(data, cfg)
+    return module, data
+
+
+def _require_rankable(data: QueryDataModule, cfg: DictConfig) -> None:
+    """Raise HaleError unless the monitor is defined, and something in test if that is ranked."""
+    data.setup()
+    sizes, name = (data.num_entities, data.num_relations), data.graph.name
+    metric = str(cfg.monitor).removeprefix("valid/")
+    require_rankable(rankable(data.val_dataloader(), *sizes), name, "valid", metric)
+    if cfg.test:
+        require_rankable(rankable(data.test_dataloader(), *sizes), name, "test")
 
 
 def quiet_lightning() -> None:
