@@ -28,6 +28,7 @@ from hale.errors import HaleError
 from hale.runs.interrupts import stoppable
 from hale.runs.record import RESULT_FILE
 from hale.runs.sweep_jobs import noted
+from hale.runs.terminal import escape_unencodable, outlive_stdout
 from hale.settings import conf_dir, recipe
 from hale.settings.checks import require_own_machine, require_settings
 from hale.settings.compose import choice_as_text, one_budget, quoted, typed_names
@@ -184,6 +185,8 @@ def _app(cfg: DictConfig) -> float:
 
 def main() -> None:
     """Run the command line; ``--cfg`` shows values, not interpolations."""
+    escape_unencodable()
+    outlive_stdout()
     if any(a == "-c" or a.startswith("--cfg") for a in sys.argv) and "--resolve" not in sys.argv:
         sys.argv.append("--resolve")
     sys.argv[1:] = map(choice_as_text, sys.argv[1:])

@@ -6,8 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
+
+if not torch.cuda.is_available():  # read where Triton is imported, which Lightning does
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import pytorch_lightning as pl
 
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
@@ -20,8 +24,6 @@ from hale.training.schedules import constant
 from hale.training.train import Run
 
 os.environ.setdefault("WANDB_MODE", "disabled")
-if not torch.cuda.is_available():  # read where kernels are defined, Triton's own too
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

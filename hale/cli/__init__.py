@@ -26,6 +26,7 @@ from hale.cli import (
     update,
 )
 from hale.errors import HaleError
+from hale.runs.terminal import escape_unencodable
 
 COMMANDS: dict[str, ModuleType] = {
     module.__name__.rsplit(".", 1)[-1]: module
@@ -67,6 +68,7 @@ def run_command(arguments: list[str]) -> int:
     Raises:
         BrokenPipeError: the reader closed stdout.
     """
+    escape_unencodable()
     args = parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:

@@ -88,7 +88,8 @@ def _write(rows: list[Row], form: str, file: TextIO, title: str, drop: Sequence[
         Console(file=file, width=width, highlight=False).print(table)
     elif form == "json":
         finite = [{key: _finite(cell) for key, cell in row.items()} for row in rows]
-        json.dump(finite, file, indent=1, ensure_ascii=False, allow_nan=False)
+        ascii_only = not (file.encoding or "utf-8").lower().startswith("utf")
+        json.dump(finite, file, indent=1, ensure_ascii=ascii_only, allow_nan=False)
         file.write("\n")
     else:
         lines = ["\t".join(rows[0])]

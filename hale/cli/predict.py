@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> None:
 
     model = load(folder)
     queries = [model.query(*single)] if asked is None else _resolve(asked, model)
-    rows = _rows(model, queries, args.k, args.filter_known)
+    k = min(args.k, sys.maxsize)  # more than there are entities is all of them
+    rows = _rows(model, queries, k, args.filter_known)
     if not rows:
         raise HaleError("every entity is a known answer: leave out --filter-known")
     title = f"{model.graph.name}: best answers"

@@ -1,7 +1,6 @@
 """The CSV files that every run writes, continued where a run is resumed."""
 
 import csv
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,14 +10,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from hale.runs.files import write_atomically
-
-
-def defined(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics with None in place of what is not a number."""
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in metrics.items()
-    }
+from hale.runs.record import defined
 
 
 class CSVLog(CSVLogger):

@@ -21,6 +21,7 @@ from hale.graphs.loaders import QueryDataModule
 from hale.runs.model_folder import write_model
 from hale.runs.record import RESULT_FILE, defined, provenance, provenance_of, write_result
 from hale.runs.tables import FittedTable
+from hale.runs.terminal import escape_unencodable
 from hale.scoring.kernels.operations import kernel_variant
 from hale.settings.trainer import FIXED
 from hale.training.budget import NEVER, Cadence, WallClockBudget
@@ -83,6 +84,7 @@ class Run:
             HaleError: the run diverged, the folder's checkpoint is of another run, the trainer
                 refuses its arguments, or it has more than one process.
         """
+        escape_unencodable()
         segments, console, trainer = self._segments, self.console, self._trainer
         device, model = trainer.strategy.root_device, self.module.model
         dtype = torch.float64 if trainer.precision == "64-true" else torch.float32

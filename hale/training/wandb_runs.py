@@ -18,7 +18,7 @@ from wandb.errors import AuthenticationError, CommError, UsageError
 from hale.errors import HaleError, require
 from hale.runs.folders import RunFolder
 from hale.runs.model_folder import NAMES, TRIPLES
-from hale.training.csv_log import defined
+from hale.runs.record import defined
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def close(
             direction: W&B takes 100.
         log_dataset: whether to log the names and triples of the model folder.
     """
-    run.summary.update(defined(facts))
+    run.summary.update(dict(facts))
     model = folder / "model"
     if not facts or not model.is_dir():
         return
