@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import wandb_file
+from wandb.errors import AuthenticationError, CommError, UsageError
 
 from hale.errors import HaleError
 from hale.runs.record import read_result
@@ -17,6 +18,7 @@ from hale.training.budget import WallClockBudget
 from hale.training.csv_log import CSVLog
 from hale.training.fit import fit
 from hale.training.loggers import mlflow_logger, wandb_logger
+from hale.training.wandb_runs import _reason
 
 CONFIG = {"monitor": "valid/mrr", "model": {"dim": 8}}
 RECORD = {
@@ -201,6 +203,28 @@ def test_an_empty_mode_in_the_environment_is_offline(graph, tmp_path, monkeypatc
     monkeypatch.setenv("WANDB_MODE", "")
     fit(graph, "rotl", steps=1, dim=8, folder=tmp_path, settings={"logger": "wandb"})
     assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "untold"),
+    [
+        (
+            UsageError("No API key configured. Use `wandb login` to log in."),
+            "wandb login",
+            "network",
+        ),
+        (AuthenticationError("WANDB_API_KEY invalid"), "wandb login", "network"),
+        (CommError("Timed out\nConsider the init_timeout"), "network", "wandb login"),
+        (CommError(""), "network", "wandb login"),
+        (UsageError("Invalid project name 'a/b'"), "Invalid project", "offline"),
+    ],
+)
+def test_what_to_do_depends_on_what_went_wrong(error, told, untold):
+    """wandb 1006: no key."""
+    line = _reason(error, 15)
+    assert told in line
+    assert untold not in line
+    assert "\n" not in line
 
 
 class Stops(pl.Callback):

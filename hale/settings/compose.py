@@ -10,6 +10,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -51,14 +52,26 @@ def quoted(text: str) -> str:
 
 
 def choice_as_text(override: str) -> str:
-    """The override, with a config group's choice quoted where it reads as another value.
+    """The override, its value quoted where Hydra does not read it as it is meant.
 
-    Hydra fails on ``loss=5`` without naming the choices that there are.
+    That is a config group's choice that reads as another value, as in ``loss=5``, on which Hydra
+    fails without naming the choices that there are; and a value outside Hydra's grammar, as a path
+    with ``=``, an apostrophe or a letter of another alphabet.
     """
-    name, _, value = override.partition("=")
+    name, sign, value = override.partition("=")
     plain = re.fullmatch(r"[+-]?[\d.][\w.+-]*|true|false|nan|inf", value, re.IGNORECASE)
     is_group = name.isidentifier() and (conf_dir() / name).is_dir()
-    return f"{name}={quoted(value)}" if plain and is_group else override
+    is_setting = sign and re.fullmatch(r"\+{0,2}\w[\w./@-]*", name)
+    foreign = is_setting and not _is_grammatical(override)
+    return f"{name}={quoted(value)}" if (plain and is_group) or foreign else override
+
+
+def _is_grammatical(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
 
 
 def typed_names(overrides: Sequence[str]) -> set[str]:

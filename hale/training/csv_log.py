@@ -36,7 +36,7 @@ class CSVLog(CSVLogger):
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Add a row."""
-        super().log_metrics(defined(metrics), step)
+        super().log_metrics(defined(metrics), step)  # type: ignore[arg-type]  # None is empty
 
 
 class _Continued(ExperimentWriter):

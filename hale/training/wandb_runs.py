@@ -56,7 +56,7 @@ class RunLogger(WandbLogger):
             if name.startswith("valid/"):  # by exact name: a pattern's summary is not heeded
                 run.define_metric(name, step_metric="train_seconds", summary="none")
         self._seen |= set(metrics)
-        super().log_metrics(defined(metrics), step)
+        super().log_metrics(defined(metrics), step)  # type: ignore[arg-type]  # None is null
         self._sum_up(metrics)
 
     def _sum_up(self, row: Mapping[str, float]) -> None:
