@@ -190,7 +190,10 @@ def main() -> None:
     if any(a == "-c" or a.startswith("--cfg") for a in sys.argv) and "--resolve" not in sys.argv:
         sys.argv.append("--resolve")
     sys.argv[1:] = map(choice_as_text, sys.argv[1:])
-    _app()
+    try:
+        _app()
+    except KeyboardInterrupt:  # outside any run
+        sys.exit("interrupted")
 
 
 if __name__ == "__main__":

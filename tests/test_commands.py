@@ -10,13 +10,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import hydra
 import numpy as np
+import pandas
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -138,7 +140,8 @@ def test_predict_answers_a_file_of_queries(call, fail, trained_folder):
         (["predict", "RUN", "--relation", "one"], "exactly one of head and tail"),
         (["predict", "RUN", "--relation", "one", "--queries", "x"], "give either"),
         (["predict", "RUN", "--queries", "nowhere.tsv"], "nowhere.tsv cannot be read: No such"),
-        (["predict", "RUN", "--head", "e1", "--relation", "one", "-k", "0"], "k must be a whole number of at least 1"),
+        (["predict", "RUN", "--head", "e1", "--relation", "one", "-k", "0"],
+         "k must be a whole number of at least 1"),
         (["predict", "RUN", "--head", "e1", "--relation", "one", "--format", "parquet"],
          "Parquet needs a file"),
         (["predict", "RUN", "--head", "e1", "--relation", "one", "--out", "no/where.tsv"],
@@ -510,6 +513,26 @@ def test_every_line_fits_the_terminal(call, monkeypatch, trained_folder, columns
         assert all(part in text for part in parts_of(name))
     for row in rows:
         assert all(part in text for part in parts_of(row[first]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0"), min_size=1)
+    .filter(lambda name: name.strip(" \v\f")), min_size=1, max_size=8, unique=True,
+))  # fmt: skip
+@example(["007", "NA", "None", "nan", "null", "1e3", '"', "'a", "#b", "\ufeffx", "\u2028", "\\N"])
+def test_a_written_table_is_read_back_by_the_line_of_the_manual(names):
+    manual = (ROOT / "docs/using.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r'`(pandas\.read_csv\("answers\.tsv".*)`', manual)
+    rows = [
+        {"head": name, "relation": "r", "tail": name, "rank": 1, "score": -0.5, "known": True}
+        for name in names
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "answers.tsv"
+        output.write_rows(rows, "tsv", str(path))
+        table = eval(line.replace('"answers.tsv"', repr(str(path))), {"pandas": pandas})
+    assert table.to_dict("records") == rows
 
 
 def test_numbers_are_shown_to_four_digits():

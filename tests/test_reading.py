@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas
@@ -22,11 +24,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hale.errors import ArgumentError, DatasetError, HaleError
-from hale.graphs.columns import well_known
+from hale.graphs.columns import Columns, well_known
+from hale.graphs.frames import rows_or_frame
+from hale.graphs.growth import grow
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.named_triples import distinct, keys
-from hale.graphs.names import UnknownNameError, resolve
+from hale.graphs.names import NameIds, UnknownNameError, resolve
+from hale.graphs.quality import warnings
 from hale.graphs.reading import read_triples
+from hale.graphs.statistics import split_rows
 from hale.settings.build import build
 from hale.settings.compose import compose
 
@@ -642,18 +648,52 @@ def test_optional_packages_are_imported_when_needed():
 # Names.
 
 
-def test_a_name_in_another_normalisation_is_explained():
-    composed, decomposed = "Zo\u00eb", "Zoe\u0308"
-    for known, asked, forms_named in (
-        (composed, decomposed, "NFC in the graph, NFD given"),
-        (decomposed, composed, "NFD in the graph, NFC given"),
-    ):
-        with pytest.raises(UnknownNameError) as error:
-            resolve("entity", {"Zoe": 0, known: 1}, asked)
-        assert f"did you mean '{known}'? It has the same characters in another Unicode" in str(
-            error.value
-        )
-        assert forms_named in str(error.value)
+COMPOSED, DECOMPOSED = "Zo\u00eb", "Zoe\u0308"
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.text(min_size=1), min_size=1, max_size=6, unique_by=partial(normalize, "NFC")),
+    st.data(),
+)
+def test_a_name_is_found_in_any_normalisation(names, data):
+    ids = NameIds((name, i) for i, name in enumerate(names))
+    at = data.draw(st.integers(0, len(names) - 1))
+    form = data.draw(st.sampled_from(["NFC", "NFD"]))
+    assert resolve("entity", ids, normalize(form, names[at])) == at
+    assert resolve("entity", ids, names[at]) == at
+
+
+def test_a_name_that_differs_from_several_in_normalisation_is_not_guessed():
+    """The Angstrom sign, the letter, and the letter in two characters."""
+    names = ("\u212b", "\u00c5", "K")
+    assert resolve("entity", NameIds(zip(names, range(3), strict=True)), "\u212a") == 2  # Kelvin
+    with pytest.raises(UnknownNameError, match="choose one of id:0, id:1"):
+        resolve("entity", NameIds(zip(names, range(3), strict=True)), "A\u030a")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'Zoe'"):
+        resolve("entity", NameIds(Zoe=0), "Zoe\u0301")
+
+
+def test_files_and_updates_find_names_in_another_normalisation(tmp_path):
+    """And the names keep the form in which they were read."""
+    (tmp_path / "q.tsv").write_text(f"{DECOMPOSED}\tr\ta\n", encoding="utf-8")
+    names = (COMPOSED, "a", "b")
+    assert read_triples(tmp_path / "q.tsv", names, ("r",)).tolist() == [[0, 0, 1]]
+    triple_T3 = torch.tensor([(0, 0, 1), (1, 0, 2)])
+    old = KnowledgeGraph("g", names, ("r",), triple_T3, triple_T3[:1], triple_T3[1:])
+    grown = grow(old, {"train": rows_or_frame([(DECOMPOSED, "r", "c")], "rows", Columns())}).graph
+    assert grown.entities == (*names, "c")
+    assert grown.train.tolist()[-1] == [0, 0, 3]
+
+
+def test_names_that_look_the_same_are_two_and_stats_warns_of_them():
+    rows = [(COMPOSED, "r", "a"), (DECOMPOSED, "r", "b"), ("a", "r", "b")] * 2
+    graph = KnowledgeGraph.from_triples(rows, valid=rows[:1], test=rows[:1])
+    assert {COMPOSED, DECOMPOSED} < set(graph.entities)
+    (line,) = [w for w in warnings(graph, split_rows(graph, []), []) if "normalisation" in w]
+    assert line.startswith("warning: 2 of 4 entities (50.0%) differ from another in Unicode")
+    plain = KnowledgeGraph.from_triples(rows[2:3], valid=rows[2:3], test=rows[2:3])
+    assert not [w for w in warnings(plain, split_rows(plain, []), []) if "normalisation" in w]
 
 
 def test_triples_of_known_names_from_any_format(tmp_path):

@@ -19,7 +19,7 @@ from hale.errors import DivergedError, HaleError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import top_k
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.names import resolve, shown
+from hale.graphs.names import NameIds, resolve, shown
 from hale.graphs.queries import Known
 from hale.runs.files import write_folder_atomically
 from hale.runs.model_folder import write_model
@@ -260,10 +260,10 @@ def test_names_are_shown_on_one_line_of_a_terminal():
     assert shown("\x1b[31mred\nnext\t\u202e") == "\\x1b[31mred\\nnext\\t\\u202e"
     assert len(shown("x" * 1000)) == 80
     with pytest.raises(HaleError) as error:
-        resolve("entity", {"a": 0}, "\x1b[2J\n" * 1000)
+        resolve("entity", NameIds(a=0), "\x1b[2J\n" * 1000)
     assert "\x1b" not in str(error.value)
     assert "\n" not in str(error.value)
-    assert resolve("entity", {"id:1": 0, "b": 1}, "id:1") == 0  # a name comes first
+    assert resolve("entity", NameIds({"id:1": 0, "b": 1}), "id:1") == 0  # a name comes first
 
 
 @settings(deadline=None, max_examples=30)

@@ -24,7 +24,7 @@ from hale.graphs.named_triples import (
     keys,
     to_ids,
 )
-from hale.graphs.names import shown
+from hale.graphs.names import NameIds, shown
 from hale.graphs.paths import as_path, find_files
 from hale.graphs.reading import SPLITS, Unseen, admitted, require_unseen
 from hale.graphs.triple_file import Form, read_blocks
@@ -108,7 +108,7 @@ def grow(
     """
     require_unseen(unseen)
     kept, weight_T, removed = _without(graph, remove)
-    vocabularies = _vocabulary(graph.entities), _vocabulary(graph.relations)
+    vocabularies = _Grown(graph.entities), _Grown(graph.relations)
     known = np.concatenate(list(kept.values()))
     added = 0
     for split in (name for name in SPLITS if name in add):
@@ -124,10 +124,16 @@ def grow(
     return Growth(grown, graph.num_entities, graph.num_relations, added, removed)
 
 
-def _vocabulary(names: tuple[str, ...]) -> Vocabulary:
-    vocabulary = Vocabulary()
-    vocabulary.update((name, i) for i, name in enumerate(names))
-    return vocabulary
+class _Grown(Vocabulary):
+    """Ids of a graph's names and of new ones; a name in another normalisation is the graph's."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__((name, i) for i, name in enumerate(names))
+        self._old = NameIds(self)
+
+    def __missing__(self, name: str) -> int:
+        alike = self._old.alike(name)
+        return self._old[alike[0]] if len(alike) == 1 else super().__missing__(name)
 
 
 def _graph(

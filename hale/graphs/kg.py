@@ -14,6 +14,7 @@ from torch import Tensor
 from hale.errors import ArgumentError, DatasetError, checked
 from hale.graphs.columns import Column, Columns
 from hale.graphs.frames import rows_or_frame
+from hale.graphs.names import NameIds
 from hale.graphs.paths import as_path, find_files
 from hale.graphs.rdf import Literals
 from hale.graphs.reading import (
@@ -98,14 +99,14 @@ class KnowledgeGraph:
         return {split: getattr(self, split) for split in SPLITS}
 
     @cached_property
-    def entity_id(self) -> dict[str, int]:
+    def entity_id(self) -> NameIds:
         """Id of each entity name."""
-        return {name: i for i, name in enumerate(self.entities)}
+        return NameIds((name, i) for i, name in enumerate(self.entities))
 
     @cached_property
-    def relation_id(self) -> dict[str, int]:
+    def relation_id(self) -> NameIds:
         """Id of each relation name."""
-        return {name: i for i, name in enumerate(self.relations)}
+        return NameIds((name, i) for i, name in enumerate(self.relations))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hale.errors import DatasetError
-from hale.graphs.names import UnknownNameError, resolve
+from hale.graphs.names import NameIds, UnknownNameError, resolve
 
 SPACE = " \t\n\r\v\f"
 """Characters of which a name must not consist alone."""
@@ -54,7 +54,7 @@ class Vocabulary(dict[str, int]):
             self.popitem()
 
 
-class KnownNames(dict[str, int]):
+class KnownNames(NameIds):
     """Ids of a graph's names, or of what :func:`hale.graphs.names.resolve` takes for one."""
 
     def __init__(self, kind: str, names: Sequence[str]) -> None:

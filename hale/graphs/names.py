@@ -1,7 +1,8 @@
 """Resolving the names that users type, and shortening names for display."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from heapq import nsmallest
 from unicodedata import normalize
 
@@ -19,8 +20,31 @@ class UnknownNameError(HaleError):
     """An unknown name or id; the message suggests similar names."""
 
 
-def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
+class NameIds(dict[str, int]):
+    """Ids of names, which are found in another Unicode normalisation, too."""
+
+    @cached_property
+    def composed(self) -> Mapping[str, Sequence[str]]:
+        """The names that are not ASCII, by their NFC form."""
+        found: dict[str, list[str]] = {}
+        for name in self:
+            if not name.isascii():
+                found.setdefault(normalize("NFC", name), []).append(name)
+        return found
+
+    def alike(self, name: str) -> list[str]:
+        """The names that differ from ``name`` in Unicode normalisation at most."""
+        form = normalize("NFC", name)
+        plain = [form] if form.isascii() and form in self else []
+        return plain + list(self.composed.get(form, ()))
+
+
+def resolve(kind: str, id_of: NameIds, given: str | int) -> int:
     """The id of a name, or a checked id.
+
+    A name that looks the same as another may have other characters: an accented letter is one
+    character in NFC, two in NFD. Where no name is exactly as given, the one that differs in
+    normalisation alone is meant.
 
     Args:
         kind: ``entity`` or ``relation``, for messages.
@@ -28,11 +52,14 @@ def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
         given: a name, an id, or ``id:`` and an id, as on a command line; names come first.
 
     Raises:
-        UnknownNameError: neither a known name nor a valid id.
+        UnknownNameError: neither a known name nor a valid id, or several names in other
+            normalisations.
     """
     if isinstance(given, str):
         if given in id_of:
             return id_of[given]
+        if alike := id_of.alike(given):
+            return id_of[_only(kind, id_of, alike, given)]
         digits = given.removeprefix("id:")
         if digits == given or not digits.isdecimal() or len(digits) > 18:
             raise UnknownNameError(
@@ -46,31 +73,24 @@ def resolve(kind: str, id_of: Mapping[str, int], given: str | int) -> int:
     return int(given)
 
 
+def _only(kind: str, id_of: NameIds, alike: Sequence[str], given: str) -> str:
+    if len(alike) > 1:
+        ids = ", ".join(f"id:{id_of[name]}" for name in alike)
+        raise UnknownNameError(
+            f"no {kind} is named '{shown(given)}', and several differ in Unicode normalisation "
+            f"alone: choose one of {ids}"
+        )
+    return alike[0]
+
+
 def _suggestion(id_of: Mapping[str, int], name: str) -> str:
     if len(name) > LONGEST_COMPARED:
         return ""
-    if same := _same_characters(id_of, name):
-        return (
-            f": did you mean '{shown(same)}'? It has the same characters in another Unicode "
-            f"normalisation ({_form(same)} in the graph, {_form(name)} given)"
-        )
     short = (other for other in id_of if len(other) <= LONGEST_COMPARED)
     near = nsmallest(COMPARED, short, key=lambda other: abs(len(other) - len(name)))
     close = get_close_matches(name, near, n=3)
     quoted = ", ".join(f"'{shown(other)}'" for other in close)
     return f": did you mean {quoted}?" if close else ""
-
-
-def _same_characters(id_of: Mapping[str, int], name: str) -> str | None:
-    """A name that differs from another in Unicode normalisation alone."""
-    composed = normalize("NFC", name)
-    if composed.isascii():
-        return None
-    return next((other for other in id_of if normalize("NFC", other) == composed), None)
-
-
-def _form(name: str) -> str:
-    return next((form for form in ("NFC", "NFD") if normalize(form, name) == name), "mixed")
 
 
 def shown(name: str, longest: int = LONGEST_SHOWN) -> str:

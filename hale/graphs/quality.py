@@ -42,8 +42,8 @@ def warnings(
     degree_E, count_R = counts(graph, graph.train.numpy())
     return [
         *_leaks(splits), *_only_held_out(degree_E), *_few_queries(graph), *_literals(graph),
-        *_dominant(graph, count_R), *_unique(graph, degree_E, count_R), *_rare(count_R),
-        *_sparse(degree_E), *_pairs(graph, paired),
+        *_alike(graph), *_dominant(graph, count_R), *_unique(graph, degree_E, count_R),
+        *_rare(count_R), *_sparse(degree_E), *_pairs(graph, paired),
     ]  # fmt: skip
 
 
@@ -84,6 +84,19 @@ def _literals(graph: KnowledgeGraph) -> Iterator[str]:
             f"({shown(found[0])}): the model does not know which texts or numbers are close; leave "
             "their relations out"
         )
+
+
+def _alike(graph: KnowledgeGraph) -> Iterator[str]:
+    """Names that look the same: an accented letter may be one character or two."""
+    for kind, ids in (("entities", graph.entity_id), ("relations", graph.relation_id)):
+        groups = [alike for name in ids.composed if len(alike := ids.alike(name)) > 1]
+        if groups:
+            share = _share(sum(map(len, groups)), len(ids), kind)
+            yield (
+                f"warning: {share} differ from another in Unicode normalisation alone "
+                f"({shown(groups[0][0])}, ids {', '.join(str(ids[n]) for n in groups[0])}): they "
+                "are different ones; write the names in one form, as NFC, to join them"
+            )
 
 
 def _dominant(graph: KnowledgeGraph, count_R: Ids) -> Iterator[str]:

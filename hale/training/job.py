@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +18,7 @@ from hale.evaluation.rankable import rankable, require_rankable
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
 from hale.losses.base import require_compatible
+from hale.runs.terminal import Unfailing
 from hale.settings import recipe
 from hale.settings.automatic import Choice
 from hale.settings.build import build, build_all
@@ -137,7 +138,7 @@ def make_run(
         ],
         callbacks=[*build_all(cfg, "callbacks"), *callbacks],
         plan=job.plan,
-        console=console or Console(),
+        console=console or Console(file=cast(IO[str], Unfailing())),
     )
 
 
