@@ -12,9 +12,10 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import hydra
 from hydra.conf import HydraConf
@@ -30,9 +31,13 @@ from hale.runs.record import RESULT_FILE
 from hale.runs.sweep_jobs import noted
 from hale.runs.terminal import escape_unencodable, outlive_stdout
 from hale.settings import conf_dir, recipe
+from hale.settings.build import build
 from hale.settings.checks import require_own_machine, require_settings
 from hale.settings.compose import choice_as_text, one_budget, quoted, typed_names
 from hale.settings.kept import raw, read_settings, write_settings
+
+if TYPE_CHECKING:
+    from hale.graphs.kg import KnowledgeGraph
 
 recipe.register()
 
@@ -63,15 +68,13 @@ def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
     one_budget(cfg, typed_names(overrides))
     require_settings(cfg, hydra_job.runtime.choices)
     require_own_machine(hydra_job.launcher, cfg.budget.seconds)
-    from hale.settings.build import build
     from hale.training.fit import train
     from hale.training.job import Job
     from hale.training.settle import as_started
 
     name = raw(hydra_job.job, "override_dirname") or folder.name
-    choices = dict(hydra_job.runtime.choices)
-    job = Job(cfg, choices, overrides, folder, name, _sweep(hydra_job), _search_path(hydra_job))
-    job = as_started(job, resumed)
+    choices, where = dict(hydra_job.runtime.choices), (_sweep(hydra_job), _search_path(hydra_job))
+    job = as_started(Job(cfg, choices, overrides, folder, name, *where), resumed)
     finished = (folder / RESULT_FILE).exists()
     with _log(folder / f"{hydra_job.job.name}.log") as begin_log:
 
@@ -79,10 +82,17 @@ def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
             write_settings(folder, job.cfg, hydra_text, job.overrides)
             begin_log()
 
-        record = train(job, lambda: build(cfg, "dataset"), remember=remember)
+        record = train(job, lambda: _read_graph(cfg, resumed), remember=remember)
     if finished:
         print(f"{folder} is finished: {cfg.monitor} {record[cfg.monitor]:.4f}")
     return float(record[cfg.monitor])
+
+
+def _read_graph(cfg: DictConfig, resumed: bool) -> "KnowledgeGraph":
+    """The dataset, its path as it was typed: with ``hydra.job.chdir`` a job is elsewhere."""
+    job = HydraConfig.get()
+    with chdir(job.runtime.cwd) if job.job.chdir and not resumed else nullcontext():
+        return cast("KnowledgeGraph", build(cfg, "dataset"))
 
 
 def resume(folder: Path, overrides: Sequence[str] = ()) -> float:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 from hale.errors import HaleError
 from hale.runs.folders import RunFolder, find_runs, varying
 from hale.runs.sweep import grid, print_summary, require_own_folders, summary_table
+from hale.runs.sweep_jobs import forget_jobs, noted, noted_jobs
 from hale.runs.tables import FittedTable
 from hale.settings.checks import require_own_machine
 from hale.settings.compose import compose
@@ -76,8 +78,14 @@ def test_a_sweep_ends_with_a_summary_and_can_be_resumed(tmp_path):
     assert not (tmp_path / "sweep/0/error.txt").exists()
     assert len([run for run in find_runs(tmp_path / "sweep") if run.record]) == 3
 
-    done = hale("model.dim=8", *TINY, "budget.steps=3", "hydra.run.dir=sweep/1", cwd=tmp_path)
-    assert "sweep/1 holds a finished run with another budget" in done.stderr
+    kept = {p: p.read_bytes() for p in (tmp_path / "sweep/1").rglob("*") if p.is_file()}
+    done = hale("-m", "model.dim=12,6,10", *command[2:], cwd=tmp_path)
+    assert done.returncode != 0
+    assert "sweep/1 holds a finished run with another model" in done.stderr
+    assert re.search(r"^not run again: 1 \(model\.dim=8 .*\): the folder holds a finished run with "
+                     r"another model", done.stdout, re.M)  # fmt: skip
+    assert {p: p.read_bytes() for p in (tmp_path / "sweep/1").rglob("*") if p.is_file()} == kept
+    assert not (tmp_path / "sweep/.jobs").exists()
 
 
 def test_tuning_keeps_its_study_and_is_resumed(tmp_path):
@@ -192,19 +200,37 @@ def test_runs_without_a_result_are_grouped_by_reason(tmp_path, capsys):
     (tmp_path / "d/result.json").write_text(
         json.dumps({"choices": {}, "config": {}, "valid/mrr": 0.5})
     )
-    (tmp_path / "d/error.txt").write_text(
-        f"{tmp_path / 'd'} holds a finished run with another loss"
-    )
-    print_summary(tmp_path, "valid/mrr")
+    refused = {tmp_path / "d": f"{tmp_path / 'd'} holds a finished run with another loss"}
+    print_summary(tmp_path, "valid/mrr", refused)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
         "no result: 2 runs: no such file: a, b",
         "no result: c (seed=c): diverged",
         "not run again: d (): the folder holds a finished run with another loss",
     ]
-    os.utime(tmp_path / "a/.hydra/overrides.yaml", (2e9, 2e9))
-    print_summary(tmp_path, "valid/mrr", since=1.9e9)
+    print_summary(tmp_path, "valid/mrr", among={tmp_path / "a"})
     assert capsys.readouterr().out.splitlines()[0] == "no result: a (seed=a): no such file"
+
+
+def test_a_refused_job_is_noted_beside_a_run_and_kept_in_an_empty_folder(tmp_path):
+    (tmp_path / "run/.hydra").mkdir(parents=True)
+    (tmp_path / "run/.hydra/config.yaml").write_text("model: {}")
+    for number, name in enumerate(("run", "empty", "good")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        refusal = pytest.raises(HaleError) if name != "good" else nullcontext()
+        with refusal, noted(tmp_path, tmp_path / name, number, ["seed=${x}"]):
+            if name != "good":
+                raise HaleError("refused\nfor two reasons")
+    assert noted_jobs(tmp_path) == {
+        tmp_path / "run": "refused", tmp_path / "empty": None, tmp_path / "good": None
+    }  # fmt: skip
+    assert [p.name for p in (tmp_path / "run").rglob("*")] == [".hydra", "config.yaml"]
+    (run,) = find_runs(tmp_path)
+    assert (run.path, run.error, run.overrides) == (tmp_path / "empty", "refused", ("seed=${x}",))
+    (tmp_path / ".jobs/0.json").write_text("{")
+    assert set(noted_jobs(tmp_path)) == {tmp_path / "empty", tmp_path / "good"}
+    forget_jobs(tmp_path)
+    assert noted_jobs(tmp_path) == {}
 
 
 SUBDIR = "${hydra:runtime.choices.model}_${model.dim}/seed${seed}"

@@ -1,6 +1,7 @@
 """The settings of an update: those of the run that it updates, but for what is given."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hale.graphs.reading import Unseen
 from hale.graphs.triple_file import Form
 from hale.runs.model_path import find_model
 from hale.runs.trained import TrainedModel
+from hale.settings import conf_dir
 from hale.settings.automatic import Choice
 from hale.settings.compose import one_budget
 from hale.training.job import Job
@@ -54,9 +56,10 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
         folder: of the update.
 
     Raises:
-        HaleError: a setting that an update does not have.
+        HaleError: a setting that an update does not have, or a class that is not hale's.
     """
     record = model.record
+    require_own_classes(record["config"], settings)
     cfg = _settings(record["config"], settings)
     before = record.get("parent") or {
         "batch_size": record["config"]["data"]["batch_size"],
@@ -93,6 +96,37 @@ def _settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> DictCon
     of_files = {f"dataset.{name}" for name in READING}
     set_values(cfg, {name: value for name, value in settings.items() if name not in of_files})
     return cfg
+
+
+def require_own_classes(config: Mapping[str, Any], trusted: Collection[str] = ()) -> None:
+    """Raise HaleError if settings of a model folder name a class that hale's do not.
+
+    A model folder may come from anyone, and what its settings name would be executed.
+
+    Args:
+        config: of the folder's record.
+        trusted: names of settings that the user has typed.
+    """
+    known = set()
+    for path in conf_dir().rglob("*.yaml"):
+        known |= set(re.findall(r"_target_: *(\S+)", path.read_text(encoding="utf-8")))
+    for name, target in _classes(config):
+        if target not in known and name not in trusted:
+            raise HaleError(
+                f"the model's settings name {name}={str(target)[:100]!r}, which is not hale's: if "
+                f"you trust it, add {name}={str(target)[:100]} to the command"
+            )
+
+
+def _classes(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The classes that settings name, each with the dotted name of the setting."""
+    entries: Iterable[tuple[Any, Any]] = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, list):
+        entries = ((str(i), entry) for i, entry in enumerate(node))
+    for key, value in entries:
+        if key == "_target_":
+            yield f"{prefix}{key}", value
+        yield from _classes(value, f"{prefix}{key}.")
 
 
 def set_values(cfg: DictConfig, settings: Mapping[str, Any]) -> None:
