@@ -95,6 +95,7 @@ def test_a_run_outlives_its_terminal(tmp_path):
         "hale.run",
         *TINY,
         "dataset=tsv",
+        "hydra.job.chdir=true",  # hydra 922 and 2414: a relative path is that of the start
         'dataset.path="d\u00e9j\u00e0"',
     ]
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}

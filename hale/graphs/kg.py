@@ -136,9 +136,8 @@ class KnowledgeGraph:
         """Read a folder with train, valid and test, or split the triples of one or more files.
 
         Args:
-            path: text or a ``Path``: such a folder; another, whose files are read in order of their
-                names; a file; or ``-`` for standard input. :mod:`hale.graphs.triple_file` has the
-                formats.
+            path: such a folder; another, whose files are read in order of their names; a file; or
+                ``-`` for standard input; text or a ``Path`` (:mod:`hale.graphs.triple_file`).
             unseen: what to do with a triple of valid or test whose entity or relation is not in
                 train: ``error``; ``keep`` it, as the benchmarks' protocol does (its vectors stay
                 untrained); or ``drop`` and count it. A split drawn here has no unseen names.

@@ -44,8 +44,7 @@ def chosen_scores(
 ) -> Tensor:
     """``-activation(distance(q_b, e))`` of the entities with ids ``entity_BK``.
 
-    Equal, up to rounding, to the scores that
-    :func:`entity_logsumexp` sums over. On CPUs in float32
+    Equal, up to rounding, to the scores that :func:`entity_logsumexp` sums over. On CPUs in float32
     the ``native`` backend computes them, elsewhere the reference in PyTorch.
 
     Args:
