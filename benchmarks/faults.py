@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ class Laboratory:
     def run(self, words: Sequence[str], kind: str = "", at: int = -1) -> tuple[int, str]:
         """Run a command in a forked process, with a fault; its exit status, and what it printed."""
         reading, writing = os.pipe()
-        process = os.fork()
+        process = fork()
         if process == 0:
             os.close(reading)
             self._child(list(words), kind, at, writing)
@@ -215,6 +216,13 @@ class Laboratory:
             wrong.append("something outside the run's folder has changed")
         shutil.rmtree(folder, ignore_errors=True)
         return [f"{kind} at {at}: {line}" for line in wrong]
+
+
+def fork() -> int:
+    """``os.fork`` of a process whose other threads, if it has any, the child does not need."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _status(command: Callable[[], object]) -> int:

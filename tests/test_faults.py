@@ -36,14 +36,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_faults_and_damaged_files(tmp_path):
     """In a process of its own, which forks."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults", "--faults", "8", "--files", "40"],
+        [sys.executable, "-m", "benchmarks.faults", "--faults", "4", "--files", "10"],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    moments = re.search(r"^8 faults at (\d+) moments", done.stdout, re.MULTILINE)
+    moments = re.search(r"^4 faults at (\d+) moments", done.stdout, re.MULTILINE)
     assert moments is not None
     assert int(moments[1]) > 50
-    assert "40 damaged files" in done.stdout
+    assert "10 damaged files" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
