@@ -336,6 +336,7 @@ def test_schedules_start_at_one_and_fall_to_their_floor():
     for schedule, floor in ((constant, 1), (partial(linear, floor=0.1), 0.1), (cosine, 0)):
         assert schedule(0.0) == 1
         assert schedule(1.0) == pytest.approx(floor)
+        assert schedule(1.5) == schedule(1.0)  # a step may end after the budget
         values = [schedule(k / 10) for k in range(11)]
         assert values == sorted(values, reverse=True)
     assert cosine(0.5) == pytest.approx(0.5)
