@@ -29,29 +29,20 @@ UNREACHED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOU
 
 @contextmanager
 def wandb_logger(
-    output_dir: Path,
-    group: str | None,
-    record: Mapping[str, Any],
-    project: str,
-    mode: str | None,
-    tags: list[str] | None = None,
-    timeout: float = 15,
-    stats: bool = False,
-    log_model: bool = False,
-    log_dataset: bool = False,
-) -> Iterator[RunLogger]:
+    output_dir: Path, group: str | None, record: Mapping[str, Any], project: str, mode: str | None,
+    tags: list[str] | None = None, timeout: float = 15, stats: bool = False,
+    log_model: bool = False, log_dataset: bool = False,
+) -> Iterator[RunLogger]:  # fmt: skip
     """A W&B run of its own, with ``train_seconds`` as the x-axis of every curve.
 
-    Its summary has the ``valid/*`` of the best validation, and at the end whatever ``result.json``
-    has beside the settings, which are in its config.
+    Its summary has the best validation, and at the end what ``result.json`` has beside settings.
 
     Args:
         output_dir: the run folder; W&B writes below ``wandb/`` in it.
         group: the sweep it belongs to.
         record: name, choices, overrides and config.
         project: W&B project.
-        mode: ``offline`` (``wandb sync`` sends it later), ``online`` or ``disabled``; W&B's older
-            ``dryrun`` and ``run`` are the first two, and nothing is ``offline``.
+        mode: ``offline`` or nothing (``wandb sync`` sends it later), ``online`` or ``disabled``.
         tags: W&B tags.
         timeout: seconds to wait for the server when the run begins.
         stats: whether to log the use of CPU, memory and GPU.
@@ -62,14 +53,10 @@ def wandb_logger(
         HaleError: a value that W&B does not take, no login, or no answer from the server.
     """
     kept = output_dir / ".wandb-run"
-    settings = dict(record["config"]) | {
-        name: record[name] for name in KNOWN_BEFORE[1:] if name != "config" and name in record
-    }
-    if not project:
-        raise HaleError("logger.wandb.project must be the name of a project, got nothing")
     run = begin(
         timeout, stats, dir=output_dir, id=_kept_id(kept) or new_id(group), name=record["name"],
-        group=group, config=settings, project=project, mode=mode_of(mode), tags=checked_tags(tags),
+        group=group, config=_settings(record), project=project, mode=mode_of(mode),
+        tags=checked_tags(tags),
     )  # fmt: skip
     if not run.disabled:
         _keep_id(kept, run.id)
@@ -80,6 +67,12 @@ def wandb_logger(
         run.finish(exit_code=1)
         raise
     run.finish()
+
+
+def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What W&B keeps as the config of a run: its settings, and where they come from."""
+    rest = {name: record[name] for name in ("choices", "overrides", "recipe") if name in record}
+    return dict(record["config"]) | rest
 
 
 @contextmanager

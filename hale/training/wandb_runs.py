@@ -78,6 +78,8 @@ def begin(timeout: float, stats: bool, **arguments: Any) -> wandb.Run:
         HaleError: a value that W&B does not take, no login, or no answer from the server.
     """
     require("logger.wandb.timeout", timeout, above=0)
+    if not arguments["project"]:
+        raise HaleError("logger.wandb.project must be the name of a project, got nothing")
     for name in [n for n, value in os.environ.items() if n.startswith("WANDB_") and not value]:
         del os.environ[name]  # empty is unset, as in a compose file; W&B refuses it
     try:
