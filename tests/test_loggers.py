@@ -49,15 +49,15 @@ def validation(mrr: float, mr: float, seconds: float) -> dict[str, float]:
 
 def test_the_summary_is_the_best_validation_and_not_the_last(tmp_path):
     with offline(tmp_path) as logger:
-        for step, row in enumerate(((0.2, 9.0), (0.4, 5.0), (0.3, 7.0), (math.nan, 8.0)), 1):
+        for step, row in enumerate(((0.2, 9.0), (0.4, 5.0), (0.4, 6.0), (math.nan, 8.0)), 1):
             logger.log_metrics(validation(*row, float(step)), step)
             logger.log_metrics({"train/loss": 10.0 - step}, step)
     (file,) = files(tmp_path)
     found = wandb_file.summary(file)
-    assert (found["valid/mrr"], found["valid/mr"]) == (0.4, 5.0)
+    assert (found["valid/mrr"], found["valid/mr"]) == (0.4, 5.0)  # the first of the best
     assert (found["train/loss"], found["train_seconds"]) == (6.0, 4.0)
     rows = [row["valid/mrr"] for row in wandb_file.history(file) if "valid/mr" in row]
-    assert rows == [0.2, 0.4, 0.3, None]
+    assert rows == [0.2, 0.4, 0.4, None]
 
 
 def test_a_resumed_run_is_the_same_run_and_keeps_its_best(tmp_path):
