@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint check docs clean
+.PHONY: help setup run test interpret lint check docs clean
 .PHONY: tables table1 table2 table2-full table3 table3-full table5 figures fig1 fig2 fig3 classification systems
 .PHONY: bench race
 .NOTPARALLEL: # concurrent runs would share the machine, and so each other's training seconds
@@ -26,6 +26,10 @@ run: $(READY) ## train RotL with the HaLE loss on the embedded family graph and 
 
 test: $(READY) ## run all tests, in a process per core
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+interpret: $(READY) ## test the Triton kernels without a GPU, in Triton's interpreter
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[interpreter]'
+	$(BIN)/python -m pytest -q tests/test_triton.py
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check .
