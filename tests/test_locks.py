@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import hale
 from hale.cli import run_command
 from hale.errors import HaleError
-from hale.run import main
+from hale.run import main, reported
 from hale.runs import sweep
 from hale.runs.lock import LOCK_FILE, LockedError, locked
 
@@ -134,6 +135,20 @@ def ring(tmp_path: Path) -> Path:
     rows = [(f"e{i}", f"r{k}", f"e{(i + k) % 30}") for i in range(30) for k in (1, 2)]
     path.write_text("".join("\t".join(row) + "\n" for row in rows))
     return path
+
+
+def test_the_line_that_says_how_to_resume_can_be_pasted(tmp_path):
+    folder = tmp_path / "it's my $run; (1)"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra/config.yaml").touch()
+    with pytest.raises(SystemExit) as end, reported(folder):
+        raise KeyboardInterrupt
+    command = str(end.value.code).removeprefix("interrupted; resume with: ")
+    assert shlex.split(command) == ["hale", "resume", str(folder)]
+    with pytest.raises(SystemExit, match="before training began"), reported(tmp_path):
+        raise KeyboardInterrupt
+    with pytest.raises(SystemExit, match=r"^its own words$"), reported(folder):
+        sys.exit("its own words")
 
 
 REFUSED = [
