@@ -18,6 +18,7 @@ from hale.evaluation.ranking import Ranks, filtered_ranks, rank_batch
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.loaders import QueryDataModule
 from hale.graphs.queries import Known, QueryBatch, QueryIndex
+from hale.runs.folders import RunFolder
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import NegativeDot, SquaredEuclidean
 from hale.scoring.table import ScoreMatrix, Table
@@ -189,6 +190,10 @@ def test_a_direction_that_cannot_be_ranked_is_null_in_record_curve_and_table(tmp
         assert math.isfinite(record[f"{split}/tail/amri"])
         assert math.isfinite(record[f"{split}/amri"])
     assert "nan" not in (tmp_path / "csv/version_0/metrics.csv").read_text().lower()
+    assert "nan" not in (tmp_path / "curve.csv").read_text().lower()
+    (row,) = RunFolder(tmp_path, (), None, None).curve
+    assert math.isnan(row["valid/head/amri"])
+    assert math.isfinite(row["valid/mrr"])
     assert model.record["test/head/amri"] is None
     shown = capsys.readouterr().out
     assert "nan" not in shown.lower()

@@ -55,7 +55,7 @@ class RunFolder:
 
     @cached_property
     def curve(self) -> list[dict[str, float]]:
-        """Its validations, in order; empty if they were not recorded.
+        """Its validations, in order; empty if they were not recorded. NaN is not defined.
 
         Raises:
             HaleError: the curve is damaged.
@@ -64,7 +64,9 @@ class RunFolder:
         path = self.path if columns is not None else self.path / "curve.csv"
         try:
             rows = _csv_rows(path) if columns is None else _rows(columns)
-            curve = [{name: float(value) for name, value in row.items()} for row in rows]
+            curve = [
+                {n: float("nan" if v in (None, "") else v) for n, v in r.items()} for r in rows
+            ]
             if not all("train_seconds" in row and "step" in row for row in curve):
                 raise ValueError("its columns are not step, train_seconds and metrics")
         except (AttributeError, TypeError, ValueError, csv.Error, OSError) as error:

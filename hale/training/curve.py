@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from hale.runs.files import write_atomically
+from hale.runs.record import defined
 from hale.training.clock import TrainingClock
 
 
@@ -66,4 +67,4 @@ class Curve(pl.Callback):
         with write_atomically(self.path) as file:
             writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows(map(defined, self.rows))  # None is an empty cell
