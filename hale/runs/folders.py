@@ -63,10 +63,8 @@ class RunFolder:
         columns = (self.record or {}).get("curve")
         path = self.path if columns is not None else self.path / "curve.csv"
         try:
-            rows = _csv_rows(path) if columns is None else _rows(columns)
-            curve = [
-                {n: float("nan" if v in (None, "") else v) for n, v in r.items()} for r in rows
-            ]
+            raw = _csv_rows(path) if columns is None else _rows(columns)
+            curve = [{n: float("nan" if v in (None, "") else v) for n, v in r.items()} for r in raw]
             if not all("train_seconds" in row and "step" in row for row in curve):
                 raise ValueError("its columns are not step, train_seconds and metrics")
         except (AttributeError, TypeError, ValueError, csv.Error, OSError) as error:
