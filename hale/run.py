@@ -112,7 +112,7 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> float:
         typed = OmegaConf.structured(HydraConf)  # as HydraConfig wants it
         with open_dict(typed):
             typed.merge_with(job)
-        HydraConfig.instance().set_config(OmegaConf.create({"hydra": typed}))
+        HydraConfig.instance().set_config(OmegaConf.create({**cfg, "hydra": typed}))
         configure_log(job.job_logging)
         return run(cfg, folder.resolve(), resumed=True)
     raise AssertionError  # ``reported`` passes on every error

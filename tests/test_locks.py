@@ -17,6 +17,7 @@ from hale.cli import run_command
 from hale.errors import HaleError
 from hale.run import main, reported
 from hale.runs import sweep
+from hale.runs.folders import find_runs
 from hale.runs.lock import LOCK_FILE, LockedError, locked
 
 HOLD = """
@@ -222,5 +223,19 @@ def test_what_is_remembered_is_what_a_run_was_trained_with(tmp_path, ring, monke
     assert "trainer.log_every_n_steps=7" in (odd / ".hydra/overrides.yaml").read_text()
     assert run_command(["results", str(tmp_path), "--format", "json"]) == 0
     assert run_command(["report", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
-    (run,) = hale.runs.folders.find_runs(tmp_path)
+    (run,) = find_runs(tmp_path)
     assert "data.ranking_batch_size=${data.batch_size}" in run.overrides
+
+
+def test_a_job_of_a_sweep_is_resumed_by_itself(tmp_path, ring, monkeypatch, capsys):
+    """Its folder and that of the sweep are named by settings; a path holds an equals sign."""
+    words = ["dataset=tsv", f"dataset.path={ring}", "model.dim=4,6", "budget.steps=2", "threads=1",
+             "logger=none", "test=false", "~recipe", "hydra.sweep.subdir=d=${model.dim}/${seed}",
+             f"hydra.sweep.dir={tmp_path}/all${{validations}}"]  # fmt: skip
+    assert command("-m", *words, monkeypatch=monkeypatch) == ""
+    jobs = [tmp_path / f"all10/d={dim}/0" for dim in (4, 6)]
+    assert "best: " in capsys.readouterr().out
+    assert not (tmp_path / "all10/.jobs").exists()
+    (jobs[0] / "result.json").unlink()
+    assert run_command(["resume", str(jobs[0])]) == 0
+    assert [run.path for run in find_runs(tmp_path) if run.record] == jobs
