@@ -320,7 +320,7 @@ def test_runs_are_resumed_fail_alone_and_are_not_repeated(tmp_path):
     (failed,) = [line for line in done.stdout.splitlines() if line.startswith("no result: ")]
     assert failed.startswith("no result: family/rotl_7_hale/seed0 (")
     assert "model.dim must be even for RotL" in failed
-    assert "Resuming" in (folder / "hale.log").read_text() + done.stdout
+    assert "Resuming" in done.stdout
     (record,) = read_records([tmp_path])
     assert (record.choice("strategy"), record.dim, record.result["steps"]) == ("hale", 8, 40)
     assert len(record.run.curve) == 2
