@@ -1,5 +1,6 @@
 """A small graph and a run on it, in one process."""
 
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +35,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_log_handlers():
+    """A run that is resumed configures logging, which would write to the streams of its test."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in set(root.handlers) - set(before):
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,7 @@ def test_extras_name_this_distribution_and_are_pinned():
     needed = [*PROJECT["dependencies"]]
     for requirements in PROJECT["optional-dependencies"].values():
         needed += requirements
+    needed.remove("triton==3.7.1")  # where PyTorch has CUDA, it pins a Triton of its own
     names = {canonical(re.match(r"[\w.-]+", requirement)[0]) for requirement in needed}
     assert names - {"hale-kge"} <= pinned
     assert all("hale[" not in requirement for requirement in needed)
