@@ -336,6 +336,8 @@ def main() -> None:
             wrong += found
             for line in found:
                 print(line, flush=True)
+            if made.total() % 50 == 0:
+                print(f"{made.total()} faults, {len(wrong)} wrong", flush=True)
         print(f"{made.total()} faults at {laboratory.moments} moments: {dict(made)}", flush=True)
         wrong += fuzz(laboratory.whole, laboratory.triples, given.files, given.seed)
     print(f"{len(wrong)} wrong, {time.monotonic() - started:.0f} s")
