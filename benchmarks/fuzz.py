@@ -1,7 +1,7 @@
 """Damaged files of models, runs, checkpoints and graphs: each is refused in one line, or harmless.
 
 Nothing in them is executed, and a damaged run does not hide the others. :mod:`benchmarks.faults`
-runs this; ``tests/test_fuzz.py`` does so on examples of hypothesis.
+runs this; ``tests/test_faults.py`` does so on examples of hypothesis.
 """
 
 import contextlib
