@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from hale.errors import HaleError
+from hale.errors import HaleError, first_line
 from hale.runs.interrupts import stoppable
 from hale.runs.record import RESULT_FILE
 from hale.runs.sweep_jobs import noted
@@ -168,7 +168,7 @@ def reported(folder: Path, sweep: bool = False) -> Iterator[None]:
         with stoppable():
             yield
     except (HaleError, OmegaConfBaseException) as error:
-        line = str(error).splitlines()[0]
+        line = first_line(error)
         if sweep:
             raise UserError(line) from None
         sys.exit(line)

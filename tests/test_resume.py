@@ -81,8 +81,7 @@ def seconds_run(run_training, folder, clock, **more) -> None:
     run_training(folder, budget, callbacks=(clock,), validations=4, **more)
 
 
-WRITES = ((curve, "write_atomically"), (checkpoints, "_flush"),
-          (checkpoints, "write_bytes_atomically"))  # fmt: skip
+WRITES = (curve, "write_atomically"), (checkpoints, "write_bytes_atomically")
 """A validation writes curve.csv, the last checkpoint, and the best one where it is the best."""
 
 
@@ -118,7 +117,7 @@ def test_the_copy_that_a_killed_run_lacks_is_made_when_it_is_resumed(
     """Killed in the copy of the very last validation: nothing is left to train."""
     run_training(tmp_path / "whole", WallClockBudget(steps=12), validations=1)
     with monkeypatch.context() as patch:
-        cut_power_at(patch, 1, (checkpoints, "write_bytes_atomically"))
+        cut_power_at(patch, 2, (checkpoints, "write_bytes_atomically"))
         with pytest.raises(PowerCutError):
             run_training(tmp_path / "killed", WallClockBudget(steps=12), validations=1)
     assert not (tmp_path / "killed/checkpoints/best.ckpt").exists()
@@ -156,7 +155,7 @@ def elsewhere(device: torch.device, kernel: str | None = None) -> dict:
 def test_a_resumed_record_tells_of_all_its_segments(tmp_path, run_training, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(train, "provenance", elsewhere)
-        cut_power_at(patch, 3, (checkpoints, "_flush"))
+        cut_power_at(patch, 3, (checkpoints.CheckpointFiles, "save_checkpoint"))
         with pytest.raises(PowerCutError):
             seconds_run(run_training, tmp_path, Timed())
     capsys.readouterr()

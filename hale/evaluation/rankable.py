@@ -28,6 +28,8 @@ def rankable(batches: Iterable[QueryBatch], num_entities: int, num_relations: in
         for direction, of_direction_B in (("tail/", tail_B), ("head/", ~tail_B)):
             if (many_B & of_direction_B).any():
                 found |= {"", direction}
+        if len(found) == len(DIRECTIONS):
+            break
     return found
 
 

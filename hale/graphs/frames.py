@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import IO, Any
 
-from hale.errors import DatasetError
+from hale.errors import DatasetError, first_line
 from hale.graphs.columns import Columns, Layout
 from hale.graphs.named_triples import NamedTriples
 
@@ -99,7 +99,7 @@ def _batch_blocks(
     try:
         yield from _frame_blocks(frames, where, columns, lambda at: f"{where}: row {at} (from 0)")
     except (pyarrow.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DatasetError(f"{where} is damaged or not a {name} file ({reason})") from None
 
 

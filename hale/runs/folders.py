@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from hale.errors import HaleError
+from hale.errors import HaleError, first_line
 from hale.runs.record import RESULT_FILE, overrides_of, read_result
 
 ERROR_FILE = "error.txt"
@@ -196,7 +196,7 @@ def _overrides(path: Path) -> tuple[str, ...]:
             raise ValueError(f"it holds {type(content).__name__}")
         return tuple(map(str, content))
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise HaleError(f"{path} is not a list of overrides ({reason}): remove it") from error
 
 

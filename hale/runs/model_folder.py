@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hale.errors import HaleError
+from hale.errors import HaleError, first_line
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.names import shown
 from hale.graphs.reading import SPLITS
@@ -210,7 +210,7 @@ def _damaged(path: Path, how: str) -> ModelFolderError:
 
 
 def _first_line(error: BaseException) -> str:
-    return shown((str(error).splitlines() or [type(error).__name__])[0])
+    return shown(first_line(error))
 
 
 def _is_name(value: Any) -> bool:

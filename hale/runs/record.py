@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml  # type: ignore[import-untyped]
+
 from hale.errors import HaleError
 from hale.runs.files import read_json, write_atomically
 from hale.version import __version__
@@ -138,6 +140,12 @@ def _may_differ(found: Any, wanted: Any) -> bool:
     """Whether two descriptions of a dataset that are alike may be of different triples."""
     in_memory = str(wanted.get("_target_", "")).endswith(".in_memory")
     return in_memory or found.get("path") != wanted.get("path")
+
+
+def overrides_text(overrides: Sequence[str]) -> str:
+    """Overrides as Hydra keeps them, in ``overrides.yaml``."""
+    text: str = yaml.safe_dump(list(overrides), allow_unicode=True, width=10_000)
+    return text
 
 
 def overrides_of(record: Mapping[str, Any]) -> tuple[str, ...]:

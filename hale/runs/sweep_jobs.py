@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
-
-from hale.errors import HaleError
+from hale.errors import HaleError, first_line
 from hale.runs.files import write_atomically
 from hale.runs.folders import ERROR_FILE
-from hale.runs.record import RESULT_FILE
+from hale.runs.record import RESULT_FILE, overrides_text
 
 JOBS = ".jobs"
 
@@ -37,7 +35,7 @@ def noted(sweep: Path, folder: Path, number: int, overrides: Sequence[str]) -> I
     try:
         yield
     except HaleError as error:
-        line = str(error).splitlines()[0]
+        line = first_line(error)
         if not any((folder / part).exists() for part in (RESULT_FILE, ".hydra/config.yaml")):
             with suppress(OSError):
                 _keep_failure(folder, line, overrides)
@@ -71,7 +69,7 @@ def _note(sweep: Path, folder: Path, number: int, refused: str | None) -> None:
 def _keep_failure(folder: Path, line: str, overrides: Sequence[str]) -> None:
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     with write_atomically(folder / ".hydra" / "overrides.yaml") as file:
-        yaml.safe_dump(list(overrides), file, allow_unicode=True, width=10_000)
+        file.write(overrides_text(overrides))
     with write_atomically(folder / ERROR_FILE) as file:
         file.write(f"{line}\n")
 

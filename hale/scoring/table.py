@@ -55,11 +55,10 @@ class Table:
 
     def lookup(self, index: Tensor) -> Tensor:
         """The rows at an index, as the function :func:`lookup` returns them."""
-        index = as_int64("ids", index)
         chained = torch.is_grad_enabled() and self._next.requires_grad
         if not chained or self.tensor.device.type != "cpu":
             return lookup(self.tensor, index)
-        row_BX = self.through(_Lookup, index.flatten())
+        row_BX = self.through(_Lookup, as_int64("ids", index).flatten())
         return row_BX.view(*index.shape, self.tensor.shape[1])
 
     def through(self, function: type[torch.autograd.Function], *arguments: Any) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig, OmegaConf
 
-from hale.errors import HaleError, require_whole, shown_value
+from hale.errors import HaleError, require_type, require_whole, shown_value
 from hale.settings.build import build
 from hale.settings.recipe import AUTOMATIC
 from hale.settings.trainer import require_trainer
@@ -60,6 +60,8 @@ def require_top_level(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name)
         if value is not None or (name not in NULLABLE and name in cfg):
             require_whole(name, value, *bounds)
+    if "test" in cfg:
+        require_type("test", cfg.test, bool)
 
 
 def require_own_machine(launcher: DictConfig, seconds: float | None) -> None:

@@ -12,8 +12,9 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from hale.errors import HaleError
+from hale.errors import HaleError, first_line
 from hale.runs.files import write_atomically
+from hale.runs.record import overrides_text
 from hale.settings import recipe
 from hale.settings.compose import keep_path
 
@@ -35,7 +36,7 @@ def write_settings(
     """
     texts = {
         "hydra": hydra_text,
-        "overrides": yaml.safe_dump(list(overrides), allow_unicode=True, width=10_000),
+        "overrides": overrides_text(overrides),
         "config": OmegaConf.to_yaml(cfg),  # last: a folder that has it can be resumed
     }
     (folder / KEPT).mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ def read_settings(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, D
         for group in (*recipe.GROUPS, "budget", "data", "trainer"):
             assert isinstance(cfg.get(group), DictConfig), f"{group} is missing"
     except (yaml.YAMLError, OmegaConfBaseException, OSError, *BAD_CONTENT) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise HaleError(
             f"{folder / KEPT} is damaged ({reason}): start the run in a new folder"
         ) from error

@@ -156,21 +156,17 @@ def deciding_rules(
     rules: list[Rule], chosen: Mapping[str, str], dim: int, epochs: float = inf
 ) -> dict[str, Rule]:
     """The rule that decides each value, by dotted name, for choices, a dimension and epochs."""
-    applying = [
-        rule
-        for rule in rules
-        if rule.applies(chosen) and dim >= rule.min_dim and epochs <= rule.max_epochs
-    ]
+    applying = [rule for rule in _applying(rules, chosen, dim) if epochs <= rule.max_epochs]
     return {name: rule for rule in applying for name in rule.values}
 
 
 def epoch_rules(rules: list[Rule], chosen: Mapping[str, str], dim: int) -> list[Rule]:
     """The rules for choices and a dimension that apply where the budget holds few epochs."""
-    return [
-        rule
-        for rule in rules
-        if rule.applies(chosen) and dim >= rule.min_dim and rule.max_epochs < inf
-    ]
+    return [rule for rule in _applying(rules, chosen, dim) if rule.max_epochs < inf]
+
+
+def _applying(rules: list[Rule], chosen: Mapping[str, str], dim: int) -> list[Rule]:
+    return [rule for rule in rules if rule.applies(chosen) and dim >= rule.min_dim]
 
 
 def from_dim(dim: int, least: int, value: Any, otherwise: Any) -> Any:

@@ -1,8 +1,8 @@
 """The type of every setting, taken from the annotations of what receives it.
 
 A setting of a config group is an argument of the class or function that the group's ``_target_``
-names; those of ``conf/config.yaml`` alone are listed in :data:`TOP_LEVEL`. Hydra reads ``no``,
-``off`` and ``1e3`` as text, text and a float, so that a mistaken value is of another type.
+names; those of ``conf/config.yaml`` alone are checked in :mod:`hale.settings.checks`. Hydra reads
+``no``, ``off`` and ``1e3`` as text, text and a float, so that a mistaken value is of another type.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,9 +23,6 @@ from hale.errors import (
     shown_value,
 )
 
-TOP_LEVEL: Mapping[str, Any] = {
-    "seed": int, "threads": int | None, "validations": int, "monitor": str, "test": bool,
-}  # fmt: skip
 DATA: Mapping[str, Any] = {
     "batch_size": int, "ranking_batch_size": int,
     "valid_queries": int | Literal["auto", "all"] | None,
@@ -59,14 +56,10 @@ BOUNDS: Mapping[str, Mapping[str, float]] = {
 def require_types(cfg: DictConfig) -> None:
     """Raise HaleError for a setting that is of another type than what receives it takes.
 
-    The message begins with the setting's name, as on the command line. Settings of the
-    top level that are left out altogether are not looked at.
+    The message begins with the setting's name, as on the command line.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    for name, hint in TOP_LEVEL.items():
-        if name in plain:
-            require_type(name, plain[name], hint)
     _require_data(plain.get("data"))
     for name, node in _groups(plain):
         _require_group(name, node)

@@ -1,7 +1,6 @@
 """Checkpoints of a run: the last, the best, and what they were trained with."""
 
 import io
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from hale.errors import HaleError
-from hale.runs.files import UNFINISHED, write_bytes_atomically
+from hale.runs.files import write_bytes_atomically
 from hale.runs.record import identity
 from hale.training.curve import Curve
 
@@ -97,13 +96,7 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking:
             return
         self.last.parent.mkdir(parents=True, exist_ok=True)
-        part = self.last.with_name(f".{self.last.name}{UNFINISHED}")
-        try:
-            trainer.save_checkpoint(part)
-            _flush(part)
-            part.replace(self.last)
-        finally:
-            part.unlink(missing_ok=True)
+        trainer.save_checkpoint(self.last)
         self._keep_best(trainer)
 
     def on_save_checkpoint(
@@ -121,7 +114,7 @@ class Checkpoints(Checkpoint):
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes a checkpoint to its path; Lightning's own writes it to the temporary folder first."""
+    """Writes a checkpoint completely or not at all, and beside its path; not as Lightning's own."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -129,7 +122,7 @@ class CheckpointFiles(TorchCheckpointIO):
         """Write a checkpoint; a full disk is an OSError, which that of ``torch.save`` is not."""
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        with Path(path).open("wb") as file:
+        with write_bytes_atomically(Path(path)) as file:
             file.write(content.getbuffer())
 
 
@@ -148,9 +141,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "start in a new folder"
         ) from error
     return content
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file's content is on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
@@ -21,11 +20,12 @@ class CSVLog(CSVLogger):
 
     Args:
         folder: the run's.
+        steps: of the checkpoint that is resumed; 0 of a run that begins.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, steps: int = 0) -> None:
         super().__init__(folder, name="csv", version=0)
-        self._steps = _steps_done(folder / "checkpoints" / "last.ckpt")
+        self._steps = steps
 
     @property
     def experiment(self) -> ExperimentWriter:
@@ -67,11 +67,3 @@ def _is_before(row: Mapping[str, str | None], steps: int) -> bool:
     """Whether a whole row is of the first ``steps`` steps, which Lightning counts from 0."""
     step = row.get("step") or ""
     return None not in row.values() and step.isdecimal() and int(step) < steps
-
-
-def _steps_done(checkpoint: Path) -> int:
-    """The steps of a checkpoint; 0 if there is none."""
-    if not checkpoint.is_file():
-        return 0
-    state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
-    return int(state["global_step"])

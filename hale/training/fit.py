@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LambdaCallback
 
 from hale.errors import DatasetError, HaleError, checked
@@ -26,6 +25,7 @@ from hale.settings.compose import quoted
 from hale.training.checkpoints import Identity
 from hale.training.job import Job, job_of, make_run, quiet_lightning
 from hale.training.settle import as_started, decided, settled
+from hale.training.trainer import make_trainer
 
 DISK_ERRORS = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM,
@@ -128,10 +128,7 @@ def _require_trainable(job: Job, graph: KnowledgeGraph) -> None:
     """Raise HaleError for what the trainer, the callbacks or the folder's checkpoint refuse."""
     quiet_lightning()
     build_all(job.cfg, "callbacks")
-    try:
-        build(job.cfg, "trainer")(logger=False, default_root_dir=job.folder)
-    except (MisconfigurationException, TypeError, ValueError) as error:
-        raise HaleError(f"trainer: {error}") from error
+    make_trainer(build(job.cfg, "trainer"), logger=False, default_root_dir=job.folder)
     last = job.folder / "checkpoints" / "last.ckpt"
     if last.exists():
         Identity(graph.fingerprint, job.config).require(last)

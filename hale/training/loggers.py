@@ -16,12 +16,14 @@ from typing import Any
 
 from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
 
-from hale.errors import HaleError
+from hale.errors import HaleError, first_line
 from hale.runs.files import write_atomically
 from hale.runs.record import read_result
 from hale.training.wandb_runs import RunLogger, begin, checked_tags, close, mode_of, new_id
 
-KNOWN_BEFORE = ("name", "choices", "overrides", "config", "recipe")
+SOURCES = ("choices", "overrides", "recipe")
+"""What a record says of where its settings come from."""
+KNOWN_BEFORE = ("name", "config", *SOURCES)
 """What a record has in common with what is known before training."""
 UNREACHED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 """MLflow's own settings while a run is opened: it would try for minutes to reach a server."""
@@ -71,8 +73,7 @@ def wandb_logger(
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """What W&B keeps as the config of a run: its settings, and where they come from."""
-    rest = {name: record[name] for name in ("choices", "overrides", "recipe") if name in record}
-    return dict(record["config"]) | rest
+    return dict(record["config"]) | {name: record[name] for name in SOURCES if name in record}
 
 
 @contextmanager
@@ -163,7 +164,7 @@ def _mlflow_opened(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise HaleError(
             f"MLflow at {uri}: {line} (check logger.mlflow.tracking_uri, or MLFLOW_TRACKING_URI)"
         ) from error

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
 from rich.console import Console, RenderableType
 
-from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
 from hale.graphs.loaders import QueryDataModule
@@ -34,6 +32,7 @@ from hale.training.progress import BudgetBar
 from hale.training.schedules import BudgetSchedule
 from hale.training.segments import Segments, moved
 from hale.training.summary import headline, plan_lines, result_rows
+from hale.training.trainer import make_trainer
 from hale.training.verdict import Outcome, verdict
 from hale.training.warm_up import WarmUp
 
@@ -90,8 +89,8 @@ class Run:
         dtype = torch.float64 if trainer.precision == "64-true" else torch.float32
         variant = kernel_variant(device, model.comparator, self.module.activation, model.dim, dtype)
         segments.provenance = provenance(device, variant)  # the code is that of the start
-        last = self._checkpoints.last if self._checkpoints.last.exists() else None
-        before = self._identity.require(last)[segments.state_key]["segments"] if last else []
+        last = self._checkpoints.last if self._before else None
+        before = self._before[segments.state_key]["segments"] if self._before else []
         with _finalized(trainer.loggers):
             for line in self._opening(before):
                 console.print(line, soft_wrap=True, highlight=False)
@@ -109,6 +108,12 @@ class Run:
     @cached_property
     def _identity(self) -> Identity:
         return Identity(self.data.graph.fingerprint, self.choices["config"])
+
+    @cached_property
+    def _before(self) -> dict[str, Any] | None:
+        """The state of the callbacks in the checkpoint that is resumed; None if there is none."""
+        last = self._checkpoints.last
+        return self._identity.require(last) if last.exists() else None
 
     @cached_property
     def _warm_up(self) -> WarmUp:
@@ -136,20 +141,13 @@ class Run:
             BudgetSchedule(self.budget, self.schedule), self._warm_up, self._curve,
             BudgetBar(self.budget, self.console),
         ]  # fmt: skip
-        try:
-            trainer = self.make_trainer(
-                callbacks=[*ours, *self.callbacks, self._checkpoints],
-                logger=[CSVLog(self.folder), *self.loggers], default_root_dir=self.folder,
-                val_check_interval=NEVER, plugins=[CheckpointFiles()], **FIXED,
-            )  # fmt: skip
-        except (MisconfigurationException, TypeError, ValueError) as error:
-            raise HaleError(f"trainer: {error}") from error
-        if trainer.world_size > 1:
-            raise HaleError(
-                f"trainer.devices asks for {trainer.world_size} processes, whose clocks would "
-                "differ: a run has one device, trainer.devices=1"
-            )
-        return trainer
+        before, clock = self._before, self.budget.clock
+        steps = before[clock.state_key]["steps_done"] if before else 0
+        return make_trainer(
+            self.make_trainer, callbacks=[*ours, *self.callbacks, self._checkpoints],
+            logger=[CSVLog(self.folder, steps), *self.loggers], default_root_dir=self.folder,
+            val_check_interval=NEVER, plugins=[CheckpointFiles()], **FIXED,
+        )  # fmt: skip
 
     def _metrics_of_best(self) -> dict[str, float]:
         """``valid/*`` of the best validation, and ``test/*`` of its weights if they are wanted."""

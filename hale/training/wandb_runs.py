@@ -15,7 +15,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from wandb.errors import AuthenticationError, CommError, UsageError
 
-from hale.errors import HaleError, require
+from hale.errors import HaleError, first_line, require
 from hale.runs.folders import RunFolder
 from hale.runs.model_folder import NAMES, TRIPLES
 from hale.runs.record import defined
@@ -133,22 +133,17 @@ def _reason(error: Exception, timeout: float) -> str:
     """What went wrong, and what to do about it, in one line."""
     offline = "logger.wandb.mode=offline"
     if isinstance(error, UsageError) and "API key" not in str(error):
-        return _first_line(error)
+        return first_line(error)
     if isinstance(error, AuthenticationError | UsageError):
-        return f"{_first_line(error)} (wandb login, or {offline})"
+        return f"{first_line(error)} (wandb login, or {offline})"
     if isinstance(error, CommError):
         return (
-            f"no answer from the server within {timeout:g} s, {_first_line(error)} (check the "
+            f"no answer from the server within {timeout:g} s, {first_line(error)} (check the "
             f"network and WANDB_BASE_URL, or choose {offline} and wandb sync later)"
         )
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    """The first line; of a value that pydantic refuses, its name and why."""
     lines = [line.strip() for line in str(error).splitlines()]
-    refused = re.match(r"\d+ validation errors? for", lines[0]) if lines else None
-    return ": ".join(lines[1:3]) if refused else (lines or [type(error).__name__])[0]
+    refused = lines and re.match(r"\d+ validation errors? for", lines[0])  # by pydantic
+    return ": ".join(lines[1:3]) if refused else first_line(error)
 
 
 def close(

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hale.graphs.ids import as_int64
 from hale.graphs.queries import Known
 from hale.scoring.kernels.binding import Kernel, Sweep
 from hale.scoring.kernels.reference import EntityTable
@@ -45,8 +44,9 @@ def native_chosen_scores(
         MemoryError: a thread's scratch memory could not be allocated.
     """
     differentiable = torch.is_grad_enabled()
-    entity_BK = as_int64("entities", entity_BK).contiguous()  # read by address
-    return entity.through(_NativeChosenScores, query_BD, scale_B, entity_BK, kernel, differentiable)
+    return entity.through(
+        _NativeChosenScores, query_BD, scale_B, entity_BK.contiguous(), kernel, differentiable
+    )
 
 
 class _NativeChosenScores(torch.autograd.Function):
@@ -122,7 +122,7 @@ def native_entity_logsumexp(
     """
     inputs = (query_ND.contiguous(), scale_N.contiguous(), entity_ED.contiguous())
     if known is not None:
-        known = Known(*(as_int64("known answers", part).contiguous() for part in known))
+        known = Known(*(part.contiguous() for part in known))
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     lse_N: Tensor = _NativeEntityLogSumExp.apply(  # type: ignore[no-untyped-call]
         *inputs, kernel, known, differentiable
