@@ -290,8 +290,9 @@ def test_mlflow_continues_a_run_and_keeps_what_is_measured(run_training, tmp_pat
     assert run.data.tags["verdict"] == str(record["verdict"])
     assert run.data.tags["sweep"] == "sweep"
     steps = [each.step for each in client.get_metric_history(run.info.run_id, "valid/mrr")]
-    assert sorted(set(steps)) == [1, 3, 4, 6, 7, 8]
-    assert steps[-1] == record["steps"] == 8
+    assert sorted(set(steps)) == [1, 3, 4, 6, 7]  # the curve alone, counted from 0
+    assert steps[-1] + 1 == record["steps"] == 8
+    assert run.data.tags["valid/mrr"] == str(record["valid/mrr"])
 
 
 def test_an_mlflow_server_that_does_not_answer_is_one_line(tmp_path):

@@ -110,7 +110,7 @@ def mlflow_logger(
 ) -> Iterator[MLFlowLogger]:
     """An MLflow run, tagged with its choices and the sweep it belongs to.
 
-    At the end the numbers of ``result.json`` become metrics, and its texts tags.
+    At the end the numbers of ``result.json`` become metrics, its texts and best validation tags.
 
     Args:
         output_dir: the run folder, kept as a tag.
@@ -147,7 +147,11 @@ def measured(folder: Path) -> dict[str, Any]:
 
 
 def _log_measured(logger: MLFlowLogger, facts: Mapping[str, Any]) -> None:
-    numbers = {name: float(value) for name, value in facts.items() if type(value) in (int, float)}
+    numbers = {
+        name: float(value)
+        for name, value in facts.items()
+        if type(value) in (int, float) and not name.startswith("valid/")  # which have a curve
+    }
     if numbers:
         logger.log_metrics(numbers, step=int(facts["steps"]))
     for name in sorted(set(facts) - set(numbers)):
