@@ -8,6 +8,7 @@ import ast
 import io
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,12 @@ HELD = {
     "wandb 1006: no key": ("test_loggers.py::test_what_to_do_depends_on_what_went_wrong",),
     "a project a/b": ("test_loggers.py::test_what_wandb_does_not_take_is_one_line",),
     "Lightning 2035, 1455: signals": ("test_run.py::test_killed_and_resumed_ends_the_same",),
+    "hydra 1577: the line that says how to resume is quoted for the shell": (
+        "test_locks.py::test_the_line_that_says_how_to_resume_can_be_pasted",
+    ),
+    "hydra 922, 2414: hydra.job.chdir and a relative path": (
+        "test_terminal.py::test_a_run_outlives_its_terminal",
+    ),
     "a reader that closes stdout": ("test_commands.py::test_a_closed_stdout_is_not_an_error",),
     "an installed wheel": ("test_run.py::test_the_wheel_carries_conf_and_runs_elsewhere",),
 }
@@ -205,6 +212,20 @@ def test_a_terminal_that_cannot_show_a_name(odd, monkeypatch, encoding, style):
     else:
         assert "\\u05d3\\u05d5\\u05d3" in text
         assert "\\U0001f600" in text
+
+
+@pytest.mark.parametrize("settings", [{"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}])
+def test_a_question_in_a_locale_without_letters(odd, settings):
+    """An own probe: what is typed comes in undecoded bytes where the locale is C."""
+    command = [sys.executable, "-m", "hale", "predict", odd, "--head", "Zo\u00eb",
+               "--relation", "r", "--format", "json"]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUTF8"}
+    done = subprocess.run(
+        [os.fsencode(word) for word in command], env=environment | settings, capture_output=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert len(json.loads(done.stdout)) == 10
 
 
 def test_training_does_not_fail_because_of_the_terminal(graph, tmp_path, monkeypatch):

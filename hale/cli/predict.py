@@ -13,6 +13,7 @@ from hale.graphs.names import UnknownNameError
 from hale.graphs.triple_file import read_blocks, table_form
 from hale.runs.model_path import find_model
 from hale.runs.tables import Row
+from hale.runs.terminal import as_utf8
 
 if TYPE_CHECKING:
     from hale.runs.trained import TrainedModel
@@ -29,9 +30,13 @@ Query = tuple[str | None, str, str | None]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, and a query or a file of queries."""
     parser.add_argument("model", metavar="FOLDER", help="a run's folder, or the model in it")
-    parser.add_argument("--head", metavar="NAME", help="a name, or id:7; predicts tails")
-    parser.add_argument("--relation", metavar="NAME", help="a name, or id:7")
-    parser.add_argument("--tail", metavar="NAME", help="a name, or id:7; predicts heads")
+    parser.add_argument(
+        "--head", metavar="NAME", type=as_utf8, help="a name, or id:7; predicts tails"
+    )
+    parser.add_argument("--relation", metavar="NAME", type=as_utf8, help="a name, or id:7")
+    parser.add_argument(
+        "--tail", metavar="NAME", type=as_utf8, help="a name, or id:7; predicts heads"
+    )
     parser.add_argument(
         "--queries", metavar="FILE",
         help="many queries: head, relation, tail separated by tabs, ? for the one to predict",

@@ -20,6 +20,13 @@ def escape_unencodable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def as_utf8(argument: str) -> str:
+    """An argument of the command line as UTF-8, whatever the locale says of its bytes."""
+    with suppress(UnicodeError):
+        return os.fsencode(argument).decode("utf-8")
+    return argument
+
+
 def outlive_stdout() -> None:
     """Have the process go on in silence once nobody reads stdout, or its disk is full."""
     sys.stdout = Unfailing(sys.stdout, owned=True)
