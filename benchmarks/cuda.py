@@ -206,7 +206,9 @@ def time_all(quick: bool) -> list[Row]:
             }
         if count * entities <= CHUNKED_SCORES:
             times["chunks fwd+bwd"] = median_ms(
-                lambda i=inputs, w=ones_N: reference_sweep(*i, comparator, activation, None, w)
+                lambda i=inputs, w=ones_N: reference_sweep(
+                    *i, comparator, activation, None, None, w
+                )
             )
         scores = count * entities
         whole = times["triton graph"] or float("nan")

@@ -1,4 +1,4 @@
-"""Formulas of the papers for one triple, in plain Python: lists of floats and loops.
+"""Formulas of the papers for one triple, and its rank, in plain Python: lists of floats and loops.
 
 A model's parameters come as nested lists under their names in ``state_dict``; what stands here is
 deliberately slow and shares no code with the package.
@@ -7,6 +7,7 @@ deliberately slow and shares no code with the package.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 Vector = list[float]
 Parameters = dict[str, list]
@@ -233,3 +234,13 @@ def conve(p: Parameters, e: int, r: int, columns: int = 3) -> Vector:
         for i, weights in enumerate(p["projection.0.weight"])
     ]
     return [max(0.0, x) for x in query] + [1.0]
+
+
+def rank_by_hand(
+    distances: Sequence[float], target: int, known: Iterable[int]
+) -> tuple[int, int, int]:
+    """Optimistic rank, pessimistic rank and number of candidates of one target."""
+    rivals = [e for e in range(len(distances)) if e != target and e not in set(known)]
+    nearer = [e for e in rivals if distances[e] < distances[target]]
+    as_near = [e for e in rivals if distances[e] == distances[target]]
+    return 1 + len(nearer), 1 + len(nearer) + len(as_near), 1 + len(rivals)

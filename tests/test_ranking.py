@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import rank_by_hand
+from scalar import rank_by_hand
 
 from hale.errors import DivergedError
 from hale.evaluation import ranking

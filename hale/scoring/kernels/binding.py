@@ -28,6 +28,7 @@ class Sweep(ctypes.Structure):
         *((name, _POINTER) for name in ("query", "scale", "entity")),
         *((name, _FLOAT) for name in ("norms", "product", "floor", *NONE)),
         *((name, _POINTER) for name in ("known_start", "known_stop", "known")),
+        *((name, _POINTER) for name in ("order", "place", "log_weight")),
         *((name, _POINTER) for name in ("weights", "tape", "lse", "upstream")),
         *((name, _POINTER) for name in ("query_gradient", "scale_gradient", "entity_gradient")),
         *((name, _INT) for name in ("accumulate", "columns")),
@@ -79,11 +80,16 @@ def _library(defines: tuple[str, ...]) -> ctypes.CDLL | str:
         library = ctypes.CDLL(str(shared_library(SOURCES, defines)))
     except (CompileError, OSError) as error:
         return f"the native kernel is not available: {error}"
-    for name in ("forward", "backward", "chosen", "chosen_backward"):
+    for name in ("forward", "backward", "chosen", "chosen_backward", "weight_bytes"):
         getattr(library, f"hale_{name}").argtypes = [ctypes.POINTER(Sweep)]
-    sizes = {"tape_floats": 2, "weight_bytes": 2, "most_rows": 3, "derivative_floats": 1}
+    library.hale_weight_bytes.restype = _INT
+    sizes = {
+        "tape_floats": (_INT, _INT),
+        "most_rows": (_INT, _INT, ctypes.c_double),
+        "derivative_floats": (_INT,),
+    }
     for name, arguments in sizes.items():
         function = getattr(library, f"hale_{name}")
-        function.argtypes, function.restype = [_INT] * arguments, _INT
+        function.argtypes, function.restype = arguments, _INT
     library.hale_variant.argtypes, library.hale_variant.restype = [], ctypes.c_char_p
     return library

@@ -5,14 +5,16 @@ one bf16 weight per score (fp32 if the processor has no bf16 products). If these
 memory, none is stored: the backward pass recomputes them, for as many queries at a time as fit.
 """
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hale.graphs.queries import Known
+from hale.scoring.candidates import GROUP, TILE, Candidates
 from hale.scoring.kernels.binding import Kernel, Sweep
 from hale.scoring.kernels.reference import EntityTable
 
@@ -112,33 +114,48 @@ def native_entity_logsumexp(
     scale_N: Tensor,
     entity_ED: Tensor,
     known: Known | None = None,
+    candidates: Candidates | None = None,
 ) -> Tensor:
     """:func:`hale.scoring.kernels.operations.entity_logsumexp` by a kernel, in float32 on the CPU.
 
     Raises:
         IndexError: a query's known answers are out of range or not in ascending order.
-        MemoryError: the scratch memory (at most 64 MiB up to a million entities) could not be
-            allocated.
+        MemoryError: the scratch memory could not be allocated: at most 64 MiB, or 24 MiB more than
+            ``entity_ED`` has if that is more.
     """
     inputs = (query_ND.contiguous(), scale_N.contiguous(), entity_ED.contiguous())
     if known is not None:
         known = Known(*(part.contiguous() for part in known))
+    if candidates is not None:
+        candidates = Candidates(*(part.contiguous() for part in candidates))
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     lse_N: Tensor = _NativeEntityLogSumExp.apply(  # type: ignore[no-untyped-call]
-        *inputs, kernel, known, differentiable
+        *inputs, kernel, Which(known, candidates), differentiable
     )
     return lse_N
+
+
+class Which(NamedTuple):
+    """The entities that a call sums over."""
+
+    known: Known | None
+    candidates: Candidates | None
+
+    def tiles(self, entities: int) -> float:
+        """How many tiles an average query meets."""
+        if self.candidates is None:
+            return -(-entities // TILE)
+        return float((self.candidates.log_weight_GC > -math.inf).sum(1).double().mean())
 
 
 class _Block:
     """The kernel's arguments for some queries, and what is kept between its two passes."""
 
-    def __init__(
-        self, kernel: Kernel, inputs: Inputs, known: Known | None, start: int, stop: int
-    ) -> None:
+    def __init__(self, kernel: Kernel, inputs: Inputs, which: Which, start: int, stop: int) -> None:
+        known, candidates = which
         self.rows = slice(start, stop)
         self.library = kernel.library
-        self.alive = (inputs, known)  # C holds their addresses
+        self.alive: list[object] = [inputs, which]  # C holds their addresses
         self.tape = torch.empty(self.library.hale_tape_floats(stop - start, inputs[0].shape[1]))
         self.weights: Tensor | None = None
         self.sweep = _arguments(kernel, inputs, self.rows, tape=self.tape.data_ptr())
@@ -146,12 +163,20 @@ class _Block:
             self.sweep.known_start = known.start_N[start:].data_ptr()
             self.sweep.known_stop = known.stop_N[start:].data_ptr()
             self.sweep.known = known.answer_A.data_ptr()
+        if candidates is not None:
+            log2_GC = candidates.log_weight_GC[start // GROUP :] / math.log(2)
+            self.alive.append(log2_GC)
+            self.sweep.order = candidates.order_E.data_ptr()
+            self.sweep.place = candidates.place_E.data_ptr()
+            self.sweep.log_weight = log2_GC.data_ptr()
 
     def forward(self, lse_N: Tensor, gradient: bool) -> None:
         """Write the block's rows of ``lse_N``; with ``gradient``, prepare :meth:`backward`."""
         sweep = self.sweep
         if gradient:
-            self.weights = _take(self.library.hale_weight_bytes(sweep.rows, sweep.entities))
+            size = self.library.hale_weight_bytes(sweep)
+            self._check(size < 0)
+            self.weights = _take(size)
             sweep.weights = self.weights.data_ptr()
         sweep.lse = lse_N[self.rows].data_ptr()
         self._check(self.library.hale_forward(sweep))
@@ -202,20 +227,20 @@ class _NativeEntityLogSumExp(torch.autograd.Function):
         scale_N: Tensor,
         entity_ED: Tensor,
         kernel: Kernel,
-        known: Known | None,
+        which: Which,
         differentiable: bool,
     ) -> Tensor:
         inputs = (query_ND, scale_N, entity_ED)
         ctx.save_for_backward(*inputs)
-        ctx.kernel, ctx.known, ctx.block = kernel, known, None
+        ctx.kernel, ctx.which, ctx.block = kernel, which, None
         lse_N = torch.empty(len(query_ND))
-        step = kernel.library.hale_most_rows(*entity_ED.shape, 1)
+        step = kernel.library.hale_most_rows(*entity_ED.shape, which.tiles(len(entity_ED)))
         if differentiable and len(query_ND) <= step:
-            ctx.block = _Block(kernel, inputs, known, 0, len(query_ND))
+            ctx.block = _Block(kernel, inputs, which, 0, len(query_ND))
             ctx.block.forward(lse_N, gradient=True)
             return lse_N
         step = kernel.library.hale_most_rows(*entity_ED.shape, 0)
-        for block in _blocks(kernel, inputs, known, step):
+        for block in _blocks(kernel, inputs, which, step):
             block.forward(lse_N, gradient=False)
         return lse_N
 
@@ -230,14 +255,15 @@ class _NativeEntityLogSumExp(torch.autograd.Function):
         if block is not None:
             block.backward(upstream_N, gradients)
         else:
-            step = kernel.library.hale_most_rows(*inputs[2].shape, 1)
-            for block in _blocks(kernel, inputs, ctx.known, step):
+            tiles = ctx.which.tiles(len(inputs[2]))
+            step = kernel.library.hale_most_rows(*inputs[2].shape, tiles)
+            for block in _blocks(kernel, inputs, ctx.which, step):
                 block.forward(torch.empty_like(upstream_N), gradient=True)
                 block.backward(upstream_N, gradients)
         return (*gradients, None, None, None)
 
 
-def _blocks(kernel: Kernel, inputs: Inputs, known: Known | None, step: int) -> Iterator[_Block]:
+def _blocks(kernel: Kernel, inputs: Inputs, which: Which, step: int) -> Iterator[_Block]:
     rows = len(inputs[0])
     for start in range(0, rows, step):
-        yield _Block(kernel, inputs, known, start, min(rows, start + step))
+        yield _Block(kernel, inputs, which, start, min(rows, start + step))

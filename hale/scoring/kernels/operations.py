@@ -23,6 +23,7 @@ from hale.errors import ArgumentError, HaleError
 from hale.graphs.ids import as_int64
 from hale.graphs.queries import Known
 from hale.scoring.activations import Activation, Hanon, XExp
+from hale.scoring.candidates import Candidates
 from hale.scoring.comparators import Comparator, SquaredEuclidean
 from hale.scoring.kernels import native, reference
 from hale.scoring.kernels.binding import ACTIVATIONS, COMPARATORS, MAX_LIMIT, Kernel, load
@@ -83,8 +84,11 @@ def entity_logsumexp(
     comparator: Comparator,
     activation: Activation,
     known: Known | None = None,
+    candidates: Candidates | None = None,
 ) -> Tensor:
     """``lse_n = log sum_e exp(-activation(distance(q_n, e)))`` over all entities e, filtered.
+
+    With ``candidates`` each term has the weight ``w_ne`` that these give it, which may be 0.
 
     Args:
         query_ND: query vectors.
@@ -93,6 +97,7 @@ def entity_logsumexp(
         comparator: distance from a dot product, the two squared norms and the scale.
         activation: increasing map of the distance.
         known: answers of each query that are excluded from its sum; None excludes nothing.
+        candidates: weights of entities in the sums of groups of queries; None is 1 for all.
 
     Returns:
         ``lse_N``, differentiable in the first three arguments (once).
@@ -103,16 +108,20 @@ def entity_logsumexp(
     """
     _require_rows(len(query_ND), scale_N, *(known[:2] if known else ()))
     known = None if known is None else Known(*(as_int64("known answers", part) for part in known))
+    if candidates is not None:
+        candidates.require_fit(len(query_ND), len(entity_ED))
     arguments = (query_ND, scale_N, entity_ED, comparator, activation, known)
     backend = _backend((query_ND, scale_N, entity_ED), comparator, activation)
     if backend == "native":
         kernel = _kernel(comparator, activation)
-        return native.native_entity_logsumexp(kernel, query_ND, scale_N, entity_ED, known)
-    if backend == "triton":
+        return native.native_entity_logsumexp(
+            kernel, query_ND, scale_N, entity_ED, known, candidates
+        )
+    if backend == "triton" and candidates is None:
         from hale.scoring.kernels.triton_lse import triton_entity_logsumexp
 
         return triton_entity_logsumexp(*arguments)
-    return reference.reference_logsumexp(*arguments)
+    return reference.reference_logsumexp(*arguments, candidates)
 
 
 def _require_rows(count: int, *tensors: Tensor) -> None:

@@ -1,8 +1,10 @@
 """The parameters of activations, by name, for kernels that know no Python objects."""
 
+import math
+
 from hale.scoring.activations import Activation, Halin, Hanon, Identity, Temperature, XExp
 
-NONE = {"rate": 0.0, "beta": 0.0, "gamma": 0.0, "limit": 0.0}
+NONE = {"rate": 0.0, "beta": 0.0, "gamma": 0.0, "limit": 0.0, "offset": 0.0}
 """``struct parameters`` of the C source, and the arguments of the Triton kernels."""
 
 
@@ -14,7 +16,9 @@ def parameters(activation: Activation) -> dict[str, float]:
             used = {"rate": 1}
         case Temperature(temperature):
             used = {"rate": 1 / temperature}
-        case Hanon(beta, gamma) | Halin(beta, gamma):
+        case Hanon(beta, gamma):  # gamma / (1 + exp(offset - beta x))
+            used = {"beta": beta, "gamma": gamma, "offset": beta / 2 + math.log(gamma)}
+        case Halin(beta, gamma):
             used = {"beta": beta, "gamma": gamma}
         case XExp(limit):
             used = {"limit": limit}

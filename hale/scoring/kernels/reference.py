@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from hale.graphs.queries import Known
 from hale.scoring.activations import Activation
+from hale.scoring.candidates import Candidates
 from hale.scoring.comparators import Comparator
 
 
@@ -65,10 +66,11 @@ def reference_logsumexp(
     comparator: Comparator,
     activation: Activation,
     known: Known | None = None,
+    candidates: Candidates | None = None,
 ) -> Tensor:
     """:func:`hale.scoring.kernels.operations.entity_logsumexp`, chunk by chunk."""
     lse_N: Tensor = _EntityLogSumExp.apply(  # type: ignore[no-untyped-call]
-        query_ND, scale_N, entity_ED, comparator, activation, known
+        query_ND, scale_N, entity_ED, comparator, activation, known, candidates
     )
     return lse_N
 
@@ -83,12 +85,14 @@ class _EntityLogSumExp(torch.autograd.Function):
         comparator: Comparator,
         activation: Activation,
         known: Known | None,
+        candidates: Candidates | None,
     ) -> Tensor:
+        rest = (comparator, activation, known, candidates)
         lse_N, *gradients = reference_sweep(
-            query_ND, scale_N, entity_ED, comparator, activation, known, torch.ones_like(scale_N)
+            query_ND, scale_N, entity_ED, *rest, torch.ones_like(scale_N)
         )
         ctx.save_for_backward(query_ND, scale_N, entity_ED, *gradients)
-        ctx.rest = (comparator, activation, known)
+        ctx.rest = rest
         return lse_N
 
     @staticmethod
@@ -98,11 +102,11 @@ class _EntityLogSumExp(torch.autograd.Function):
         if (weight_N == weight_N[:1]).all():
             gradients = [gradient * weight_N[0] for gradient in gradients]
         else:
-            comparator, activation, known = ctx.rest
+            comparator, activation, known, candidates = ctx.rest
             _, *gradients = reference_sweep(
-                query_ND, scale_N, entity_ED, comparator, activation, known, weight_N
+                query_ND, scale_N, entity_ED, comparator, activation, known, candidates, weight_N
             )
-        return (*gradients, None, None, None)
+        return (*gradients, None, None, None, None)
 
 
 def reference_sweep(
@@ -112,6 +116,7 @@ def reference_sweep(
     comparator: Comparator,
     activation: Activation,
     known: Known | None,
+    candidates: Candidates | None,
     weight_N: Tensor,
 ) -> Sweep:
     """The definition: chunks of queries against all entities, each differentiated at once.
@@ -137,6 +142,8 @@ def reference_sweep(
             if known is not None:
                 pairs = known.rows(rows).pairs()
                 score_CE = score_CE.index_put(pairs, score_CE.new_tensor(-torch.inf))
+            if candidates is not None:
+                score_CE = score_CE + candidates.log_weights(rows, len(query_CD)).to(score_CE)
             lse_C = score_CE.logsumexp(1)
             gradients = torch.autograd.grad(
                 (lse_C * weight_N[rows]).sum(), (*leaves, entity), materialize_grads=True

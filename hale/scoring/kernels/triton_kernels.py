@@ -70,7 +70,7 @@ def _products(
 @triton.jit(do_not_specialize=["num_rows", "num_entities", "tiles_of_split"])
 def forward_kernel(
     query_ptr, scale_ptr, entity_ptr, known_ptr, partial_ptr, partial_query_ptr,
-    num_rows, num_entities, tiles_of_split, rate, beta, gamma, limit,
+    num_rows, num_entities, tiles_of_split, rate, beta, gamma, limit, offset,
     COMPARATOR: tl.constexpr, ACTIVATION: tl.constexpr, MASKED: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, GRADIENT: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -103,7 +103,7 @@ def forward_kernel(
             scale_N[:, None],
             COMPARATOR,
         )
-        hardened_NE, slope_NE = harden(distance_NE, rate, beta, gamma, limit, ACTIVATION)
+        hardened_NE, slope_NE = harden(distance_NE, rate, beta, gamma, limit, offset, ACTIVATION)
         counts_NE = in_N[:, None] & in_E[None, :]
         if MASKED:
             for word in tl.static_range(BLOCK_E // 32):
@@ -194,7 +194,7 @@ def combine_kernel(
 @triton.jit(do_not_specialize=["weight_stride", "num_rows", "num_entities"])
 def grad_entity_kernel(
     query_ptr, scale_ptr, entity_ptr, known_ptr, peak_ptr, inverse_ptr, weight_ptr, weight_stride,
-    grad_entity_ptr, num_rows, num_entities, rate, beta, gamma, limit,
+    grad_entity_ptr, num_rows, num_entities, rate, beta, gamma, limit, offset,
     COMPARATOR: tl.constexpr, ACTIVATION: tl.constexpr, MASKED: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -226,7 +226,7 @@ def grad_entity_kernel(
             scale_N[None, :],
             COMPARATOR,
         )
-        hardened_EN, slope_EN = harden(distance_EN, rate, beta, gamma, limit, ACTIVATION)
+        hardened_EN, slope_EN = harden(distance_EN, rate, beta, gamma, limit, offset, ACTIVATION)
         weight_EN = -slope_EN * tl.exp(-hardened_EN - peak_N[None, :]) * share_N[None, :]
         if MASKED:
             for word in tl.static_range(BLOCK_E // 32):

@@ -20,14 +20,14 @@ ACTIVATIONS = (Identity, Temperature, Hanon, Halin, XExp, Artanh)
 
 
 @triton.jit
-def harden(distance, rate, beta, gamma, limit, ACTIVATION: tl.constexpr):
+def harden(distance, rate, beta, gamma, limit, offset, ACTIVATION: tl.constexpr):
     """Hardened distance and its derivative; an activation uses some of the parameters."""
     if ACTIVATION == "Identity":
         hardened, slope = distance, 1.0
     elif ACTIVATION == "Temperature":
         hardened, slope = distance * rate, rate
     elif ACTIVATION == "Hanon":
-        logit = beta * (distance - 0.5) - tl.log(gamma)
+        logit = beta * distance - offset
         decay = tl.exp(-tl.abs(logit))
         part = 1.0 / (1.0 + decay)
         hardened = gamma * tl.where(logit < 0.0, decay * part, part)

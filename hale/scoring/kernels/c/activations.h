@@ -7,7 +7,7 @@
 
 /* Each activation uses some of these; see hale/scoring/kernels/parameters.py. */
 struct parameters {
-    float rate, beta, gamma, limit;
+    float rate, beta, gamma, limit, offset;
 };
 
 INLINE vec linear(vec x, struct parameters p, vec *slope) {
@@ -15,11 +15,11 @@ INLINE vec linear(vec x, struct parameters p, vec *slope) {
     return x * (-LOG2E * p.rate);
 }
 
-/* y = 1 / (1 + u), u = gamma exp(-beta (x - 1/2)), h = gamma y. */
+/* y = 1 / (1 + u), u = gamma exp(-beta (x - 1/2)) = exp(offset - beta x), h = gamma y. */
 INLINE vec hanon(vec x, struct parameters p, vec *slope) {
     float beta = p.beta, gamma = p.gamma;
-    float offset = LOG2E * 0.5f * beta + log2f(gamma);
-    vec u = power2(at_most(100.0f, offset - x * (LOG2E * beta)));
+    vec exponent = LOG2E * p.offset - x * (LOG2E * beta);
+    vec u = power2_within(at_most(100.0f, at_least(-126.0f, exponent)));
     vec y = reciprocal(1.0f + u);
     *slope = (beta * gamma) * y * (u * y);
     return y * (-LOG2E * gamma);

@@ -18,73 +18,57 @@
 
 int64_t hale_tape_floats(int64_t rows, int64_t dim) { return tape_at(NULL, rows, dim).floats; }
 
-int64_t hale_weight_bytes(int64_t rows, int64_t entities) {
-    return PLANES * all_weights(rows, entities) * sizeof(weight);
+/* Of the weights of all pairs, or -1 if out of memory. */
+int64_t hale_weight_bytes(const struct sweep *s) {
+    struct work w = {.s = s, .tape = tape_at(NULL, s->rows, s->dim)};
+    find_pairs(&w);
+    if (!w.first_pair) return -1;
+    const int64_t pairs = w.first_pair[w.tiles];
+    free(w.first_pair);
+    return PLANES * pairs * PAIR_WEIGHTS * sizeof(weight);
 }
 
-/* The maximum number of queries of one call with (gradient) or without weights, at least a block. */
-int64_t hale_most_rows(int64_t entities, int64_t dim, int64_t gradient) {
-    int64_t rows = TAPE_FLOATS / (SUMS + padded(dim, ROWS));
-    if (gradient) rows = smaller(rows, WEIGHT_BYTES / (PLANES * padded(entities, TILE) * sizeof(weight)));
-    return rows < WIDTH ? WIDTH : rows / WIDTH * WIDTH;
+/* The maximum number of queries of one call, at least a block; `tiles` is the number of tiles that an
+ * average row meets, or 0 for a call without weights. */
+int64_t hale_most_rows(int64_t entities, int64_t dim, double tiles) {
+    int64_t rows = TAPE_FLOATS / (SUMS + padded(dim, ROWS)), table = entities * dim * sizeof(float);
+    double bytes = PLANES * tiles * TILE * sizeof(weight);
+    if (bytes > 0) rows = smaller(rows, (table > WEIGHT_BYTES ? table : WEIGHT_BYTES) / bytes);
+    const int64_t width = WIDTH, group = GROUP, least = width > group ? width : group;
+    return rows < least ? least : rows / least * least;
 }
 
 enum { SUM, GRADIENT, MAXIMUM };
 
 struct forward_scratch {
-    float *fact, *packed, *turned, *tail; /* turned: the tile's entities as left side */
+    float *fact, *packed, *turned, *gathered; /* turned: the tile's entities as left side */
     uint32_t *left_out;
-    int64_t *known; /* of each row, the first known entity in the current tile or later */
 };
 
 static int64_t forward_scratch_at(float *from, const struct sweep *s, struct forward_scratch *scratch) {
     int64_t fact = TILE * ENTITY_FACTS, packed = TILE / PAIR * WIDTH;
     int64_t turned = TILE / PAIR * padded(s->dim, ROWS);
-    int64_t known = s->known ? 2 * s->rows : 0;
     *scratch = (struct forward_scratch){
         .fact = from,
         .packed = from + fact,
         .turned = from + fact + packed,
         .left_out = (uint32_t *)(from + fact + packed + turned),
-        .known = (int64_t *)(from + fact + packed + turned + TILE),
-        .tail = from + fact + packed + turned + TILE + known,
+        .gathered = from + fact + packed + turned + TILE,
     };
-    return fact + packed + turned + TILE + known + BLOCK * s->dim;
+    return fact + packed + turned + TILE + TILE * s->dim;
 }
 
-/* Points each row's `known` at its first known entity that is at least `first`. */
-static void find_known(const struct sweep *s, int64_t first, int64_t *known) {
-    for (int64_t row = 0; row < s->rows; row++) {
-        int64_t low = s->known_start[row], high = s->known_stop[row];
-        while (low < high) {
-            int64_t middle = low + (high - low) / 2;
-            if (s->known[middle] < first) low = middle + 1;
-            else high = middle;
-        }
-        known[row] = low;
-    }
-}
-
-/* Marks the scores of a tile and block that are excluded: those of known entities, past which it
- * moves `known`, and those past the last entity. Returns whether there are any. */
-static int mark_left_out(const struct work *w, int64_t tile, int64_t block, int64_t count,
-                         const struct forward_scratch *scratch) {
-    const struct sweep *s = w->s;
-    const int64_t first = tile * TILE, last = smaller((block + 1) * WIDTH, s->rows);
-    uint32_t *left_out = scratch->left_out;
-    int marked = count % BLOCK != 0;
-    if (marked) {
-        memset(left_out, 0, count * sizeof *left_out);
-        memset(left_out + count, 0xff, (TILE - count) * sizeof *left_out);
-    }
-    for (int64_t row = block * WIDTH; s->known && row < last; row++) {
-        int64_t at = scratch->known[row], stop = s->known_stop[row];
-        if (at >= stop || s->known[at] >= first + count) continue;
+/* Marks the scores of a block that are excluded: those of `rows`, of the tile's known entities, past
+ * which it moves `known`, and past the last entity. Returns whether there are any. */
+static int mark_left_out(uint32_t rows, int64_t block, int64_t count, const int64_t **known,
+                         const int64_t *last, uint32_t *left_out) {
+    int marked = rows != 0 || count % BLOCK != 0;
+    for (int64_t j = 0; marked && j < TILE; j++) left_out[j] = j < count ? rows : ~0u;
+    while (*known < last && **known < block * WIDTH * TILE) ++*known;
+    for (; *known < last && **known < (block + 1) * WIDTH * TILE; ++*known) {
         if (!marked) memset(left_out, 0, TILE * sizeof *left_out);
         marked = 1;
-        for (; at < stop && s->known[at] < first + count; at++)
-            left_out[s->known[at] - first] |= (uint32_t)1 << (row % WIDTH);
-        scratch->known[row] = at;
+        left_out[**known % TILE] |= (uint32_t)1 << **known / TILE % WIDTH;
     }
     return marked;
 }
@@ -106,29 +90,30 @@ INLINE struct entity_facts facts_at(const float *fact, int64_t entity) {
     return facts;
 }
 
+/* A tile of entities, and the block of queries that it meets. */
+struct pair {
+    const float *entities;
+    int64_t count, tile, block, index;
+    int masked;
+};
+
 /* One block of queries against one tile: scores, their sums, weights in both layouts. */
-INLINE void forward_block(
-    int mode, int vectors, const struct work *w, int64_t tile, int64_t block, int64_t count,
+INLINE void forward_pair(
+    int mode, int vectors, const struct work *w, struct pair at,
     const struct forward_scratch *scratch, float *sums) {
     const struct sweep *s = w->s;
-    const int64_t rows = w->tape.rows, row = block * WIDTH, dim = s->dim;
+    const int64_t rows = w->tape.rows, row = at.block * WIDTH, dim = s->dim;
     const float *query = w->query + row * dim;
-    const float *entities = s->entity + tile * TILE * dim;
-    const int masked = mark_left_out(w, tile, block, count, scratch);
     weight *weights = NULL, *square_weights = NULL;
     if (mode == GRADIENT) {
-        weights = s->weights + tile * tile_weights(rows) + row * TILE;
-        square_weights = weights + (PLANES - 1) * all_weights(rows, s->entities);
+        weights = s->weights + at.index * PAIR_WEIGHTS;
+        square_weights = weights + (PLANES - 1) * w->first_pair[w->tiles] * PAIR_WEIGHTS;
     }
     vec total[2], query_sq[2] = {{0}}, scale[2] = {{0}};
     for (int v = 0; v < vectors; v++) total[v] = splat(mode == MAXIMUM ? -INFINITY : 0);
 
-    for (int64_t begin = 0; begin < count; begin += BLOCK) {
-        const float *entity = entities + begin * dim;
-        if (count - begin < BLOCK) {
-            memset(scratch->tail, 0, BLOCK * dim * sizeof(float));
-            entity = memcpy(scratch->tail, entity, (count - begin) * dim * sizeof(float));
-        }
+    for (int64_t begin = 0; begin < at.count; begin += BLOCK) {
+        const float *entity = at.entities + begin * dim;
         const float *fact = scratch->fact + begin * ENTITY_FACTS;
         vec inner[BLOCK][2], square[BLOCK][2];
         for (int v = 0; v < vectors; v++) {
@@ -136,39 +121,48 @@ INLINE void forward_block(
             for (int i = 0; i < FACTS; i++) known[i] = load(w->facts + i * rows + row + v * LANES);
             for (int j = 0; j < BLOCK; j++) inner[j][v] = start(known, facts_at(fact, j).of);
         }
-        multiply(0, vectors, dim, entity, dim, query, vectors * LANES, inner);
+        const struct left left = {entity, dim, dim, dim, 0};
+        (vectors > 1 ? multiply_floats_2 : multiply_floats_1)(left, query, vectors * LANES, inner);
         for (int v = 0; v < vectors; v++) {
             vec known[FACTS], shift = load(w->tape.sums + SHIFT * rows + row + v * LANES);
+            vec slope[BLOCK], score[BLOCK], all = total[v], all_query_sq = query_sq[v], all_scale = scale[v];
+            struct compared x[BLOCK];
+            const float log_w = log_weight(w, at.tile, row + v * LANES);
+            if (log_w > -INFINITY) shift += log_w;
             for (int i = 0; i < FACTS; i++) known[i] = load(w->facts + i * rows + row + v * LANES);
 #pragma GCC unroll 8
             for (int j = 0; j < BLOCK; j++) {
-                struct compared x = compare(s, inner[j][v], known, facts_at(fact, j).of);
-                vec slope, score = ACTIVATION(x.distance, s->activation, &slope);
-                score = at_least(-3e38f, score); /* round before the shift: no fused sum */
-                uint32_t left_out = masked ? scratch->left_out[begin + j] >> (v * LANES) : 0;
+                x[j] = compare(s, inner[j][v], known, facts_at(fact, j).of);
+                score[j] = ACTIVATION(x[j].distance, s->activation, &slope[j]);
+                score[j] = at_least(-3e38f, score[j]); /* round before the shift: no fused sum */
+            }
+#pragma GCC unroll 8
+            for (int j = 0; j < BLOCK; j++) {
+                uint32_t left_out = at.masked ? scratch->left_out[begin + j] >> (v * LANES) : 0;
                 if (mode == MAXIMUM) {
                     vec absent = keep(splat(1), left_out);
-                    total[v] = larger(total[v], choose(absent == 0.0f, total[v], score));
+                    all = larger(all, choose(absent == 0.0f, all, score[j]));
                     continue;
                 }
-                vec mass = power2(score + shift);
-                if (masked) mass = keep(mass, left_out);
-                total[v] += mass;
+                vec mass = power2(score[j] + shift);
+                if (at.masked) mass = keep(mass, left_out);
+                all += mass;
                 if (mode == GRADIENT) {
-                    vec fall = mass * slope;
-                    query_sq[v] += fall * x.by_query_sq;
-                    scale[v] += fall * x.by_scale;
-                    inner[j][v] = fall * x.by_dot;
-                    square[j][v] = fall * x.by_entity_sq;
+                    vec fall = mass * slope[j];
+                    all_query_sq += fall * x[j].by_query_sq;
+                    all_scale += fall * x[j].by_scale;
+                    inner[j][v] = fall * x[j].by_dot;
+                    square[j][v] = fall * x[j].by_entity_sq;
                 }
             }
+            total[v] = all, query_sq[v] = all_query_sq, scale[v] = all_scale;
         }
         if (mode != GRADIENT) continue;
         for (int v = 0; v < vectors; v++) {
             for (int j = 0; j < BLOCK; j++) {
-                int64_t at = (begin + j) * WIDTH + v * LANES;
-                store_weights(weights + at, inner[j][v]);
-                if (PLANES > 1) store_weights(square_weights + at, square[j][v]);
+                int64_t to = (begin + j) * WIDTH + v * LANES;
+                store_weights(weights + to, inner[j][v]);
+                if (PLANES > 1) store_weights(square_weights + to, square[j][v]);
             }
             for (int j = 0; j < BLOCK; j += PAIR)
                 store(scratch->packed + (begin + j) / PAIR * WIDTH + v * LANES, pair(&inner[j][v], 2));
@@ -183,18 +177,30 @@ INLINE void forward_block(
     }
 }
 
-/* Computes the facts of a tile's entities and, for the gradient, transposes these. */
-static void prepare_tile(const struct work *w, int64_t tile, int64_t count,
-                         const struct forward_scratch *scratch) {
+/* Computes the facts of a tile's entities and, for the gradient, transposes these. Returns the
+ * entities, up to a multiple of BLOCK. */
+static const float *prepare_tile(const struct work *w, int64_t tile, int64_t count,
+                                 const struct forward_scratch *scratch) {
     const struct sweep *s = w->s;
     const int64_t dim = s->dim, panel = w->tape.dim * PANEL;
+    const float *entities = s->entity + tile * TILE * dim;
+    if (count < TILE) { /* the gradient product reads whole tiles */
+        memset(scratch->packed, 0, TILE / PAIR * WIDTH * sizeof(float));
+        memset(scratch->turned, 0, w->tape.dim * (TILE / PAIR) * sizeof(float));
+        memset(scratch->gathered, 0, TILE * dim * sizeof(float));
+    }
+    if (count < TILE || s->order) {
+        for (int64_t j = 0; j < count; j++)
+            memcpy(scratch->gathered + j * dim, s->entity + entity_at(s, tile * TILE + j) * dim,
+                   dim * sizeof(float));
+        entities = scratch->gathered;
+    }
     for (int64_t j = 0; j < padded(count, BLOCK); j += PAIR) {
-        const float *entity = s->entity + (tile * TILE + j) * dim;
         vec square[PAIR] = {{0}};
         for (int64_t k = 0; k < dim; k += LANES) {
             vec value[PAIR] = {{0}};
             for (int p = 0; p < PAIR && j + p < count; p++) {
-                value[p] = load_part(entity + p * dim + k, dim - k);
+                value[p] = load_part(entities + (j + p) * dim + k, dim - k);
                 square[p] += value[p] * value[p];
             }
             if (w->mode != GRADIENT) continue;
@@ -205,45 +211,51 @@ static void prepare_tile(const struct work *w, int64_t tile, int64_t count,
         for (int p = 0; p < PAIR; p++)
             describe_entity(s, sum(square[p]), scratch->fact + (j + p) * ENTITY_FACTS);
     }
+    return entities;
+}
+
+static void forward_tile(const struct work *w, int64_t tile, const struct tape *partial,
+                         const struct forward_scratch *scratch) {
+    const int64_t *known = NULL, *last = NULL;
+    struct pair at = {.tile = tile, .index = w->first_pair[tile]};
+    if (at.index == w->first_pair[tile + 1]) return;
+    if (w->known.first) {
+        known = w->known.at + w->known.first[tile];
+        last = w->known.at + w->known.first[tile + 1];
+    }
+    at.count = smaller(TILE, w->s->entities - tile * TILE);
+    at.entities = prepare_tile(w, tile, at.count, scratch);
+    for (; at.block < w->blocks; at.block++) {
+        if (!meets(w, tile, at.block)) continue;
+        at.masked = mark_left_out(rows_left_out(w, tile, at.block), at.block, at.count, &known, last, scratch->left_out);
+        int64_t width = smaller(WIDTH, partial->rows - at.block * WIDTH);
+#define FORWARD(mode, vectors) forward_pair(mode, vectors, w, at, scratch, partial->sums)
+        if (w->mode == GRADIENT) {
+            if (width == WIDTH) FORWARD(GRADIENT, 2);
+            else FORWARD(GRADIENT, 1);
+            product(w->matrix_tiles, 1, partial->dim, width, TILE / PAIR, scratch->turned,
+                    partial->dim * PANEL, scratch->packed, WIDTH,
+                    partial->product + at.block * WIDTH, partial->rows);
+        } else if (w->mode == SUM) {
+            if (width == WIDTH) FORWARD(SUM, 2);
+            else FORWARD(SUM, 1);
+        } else {
+            if (width == WIDTH) FORWARD(MAXIMUM, 2);
+            else FORWARD(MAXIMUM, 1);
+        }
+        at.index++;
+    }
 }
 
 static int forward_chunk(struct work *w, int64_t first_tile, int64_t last_tile, int64_t chunk,
                          float *memory) {
-    const struct sweep *s = w->s;
     struct forward_scratch scratch;
-    forward_scratch_at(memory, s, &scratch);
-    if (s->known) find_known(s, first_tile * TILE, scratch.known);
-    struct tape partial = tape_at(w->partial + chunk * w->tape.floats, s->rows, w->tape.dim);
+    forward_scratch_at(memory, w->s, &scratch);
+    struct tape partial = tape_at(w->partial + chunk * w->tape.floats, w->s->rows, w->tape.dim);
     memset(partial.sums, 0, partial.floats * sizeof(float));
     if (w->mode == MAXIMUM)
         for (int64_t row = 0; row < partial.rows; row++) partial.sums[row] = -INFINITY;
-
-    for (int64_t tile = first_tile; tile < last_tile; tile++) {
-        int64_t count = smaller(TILE, s->entities - tile * TILE);
-        if (count < TILE) { /* the gradient product reads whole tiles */
-            memset(scratch.packed, 0, TILE / PAIR * WIDTH * sizeof(float));
-            memset(scratch.turned, 0, partial.dim * (TILE / PAIR) * sizeof(float));
-        }
-        prepare_tile(w, tile, count, &scratch);
-        for (int64_t block = 0; block < w->blocks; block++) {
-            int64_t width = smaller(WIDTH, partial.rows - block * WIDTH);
-#define FORWARD(mode, vectors) \
-    forward_block(mode, vectors, w, tile, block, count, &scratch, partial.sums)
-            if (w->mode == GRADIENT) {
-                if (width == WIDTH) FORWARD(GRADIENT, 2);
-                else FORWARD(GRADIENT, 1);
-                product(w->matrix_tiles, 1, partial.dim, width, TILE / PAIR, scratch.turned,
-                        partial.dim * PANEL, scratch.packed, WIDTH,
-                        partial.product + block * WIDTH, partial.rows);
-            } else if (w->mode == SUM) {
-                if (width == WIDTH) FORWARD(SUM, 2);
-                else FORWARD(SUM, 1);
-            } else {
-                if (width == WIDTH) FORWARD(MAXIMUM, 2);
-                else FORWARD(MAXIMUM, 1);
-            }
-        }
-    }
+    for (int64_t tile = first_tile; tile < last_tile; tile++) forward_tile(w, tile, &partial, &scratch);
     return 0;
 }
 
@@ -299,14 +311,14 @@ int hale_forward(const struct sweep *s) {
         .matrix_tiles = s->weights && tiles_granted(),
     };
     w.tape = tape_at(s->tape, s->rows, s->weights ? s->dim : 0);
-    w.tiles = parts(s->entities, TILE);
-    w.blocks = parts(w.tape.rows, WIDTH);
+    find_pairs(&w);
     w.chunks = smaller(w.tiles, smaller(MAX_CHUNKS, PARTIAL_FLOATS / w.tape.floats + 1));
     w.query = allocate(w.tape.rows * s->dim);
     w.facts = allocate(w.tape.rows * FACTS);
     w.partial = allocate(w.chunks * w.tape.floats);
     int wrong = s->known && !known_ascend(s);
-    w.failed = !w.query || !w.facts || !w.partial;
+    w.failed = !w.first_pair || !w.query || !w.facts || !w.partial;
+    if (!w.failed && !wrong) w.failed = !sort_known(&w);
     if (!w.failed && !wrong) {
         prepare_queries(&w);
         float *shift = memset(w.tape.sums + SHIFT * w.tape.rows, 0, w.tape.rows * sizeof(float));
@@ -321,6 +333,7 @@ int hale_forward(const struct sweep *s) {
         for (int64_t row = 0; row < s->rows; row++)
             s->lse[row] = log(w.tape.sums[row]) - shift[row] * 0.6931471805599453;
     }
-    free(w.query), free(w.facts), free(w.partial);
+    free(w.first_pair), free(w.query), free(w.facts), free(w.partial);
+    free(w.known.first), free(w.known.at);
     return w.failed ? 1 : wrong ? 2 : 0;
 }

@@ -9,11 +9,11 @@
 enum { LANES = 16, BLOCK = 8 };
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
-enum { LANES = 8, BLOCK = 4 };
+enum { LANES = 8, BLOCK = 6 };
 #else
 enum { LANES = 4, BLOCK = 8 };
 #endif
-enum { WIDTH = 2 * LANES, TILE = 128, MAX_CHUNKS = 64 };
+enum { WIDTH = 2 * LANES, TILE = 96, MAX_CHUNKS = 64 };
 /* Queries come in multiples of ROWS. */
 enum { ROWS = LANES > BLOCK ? LANES : BLOCK };
 #define INLINE static inline __attribute__((always_inline))
@@ -93,33 +93,21 @@ INLINE float sum(vec x) {
 INLINE vec reciprocal(vec x) { return 1.0f / x; }
 #endif
 
-INLINE vec nearest(vec x) {
-#if defined(__AVX512F__)
-    return (vec)_mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-#else
-    const float magic = 12582912.0f; /* 1.5 * 2^23: the sum is rounded to an integer */
-    return (x + magic) - magic;
-#endif
-}
-
-/* 2^x by a quintic polynomial of the fraction, relative error 1e-7. 0 below 2^-126 (with AVX-512
- * below 2^-149); NaN propagates. */
-INLINE vec power2(vec x) {
-    x = at_least(-200.0f, x);
-    vec whole = nearest(x), part = x - whole;
+/* 2^x of -126 <= x <= 127.4 by a quintic polynomial of the fraction, relative error 1e-7; NaN
+ * propagates. */
+INLINE vec power2_within(vec x) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: the sum's last bits are the nearest integer */
+    vec moved = x + magic, part = x - (moved - magic);
     vec power = part * 1.327647205e-3f + 9.675541385e-3f;
     power = power * part + 5.550713274e-2f;
     power = power * part + 2.402211972e-1f;
     power = power * part + 6.931469671e-1f;
     power = power * part + 1.000000072f;
-#if defined(__AVX512F__)
-    return (vec)_mm512_scalef_ps(power, whole);
-#else
-    ivec exponent = __builtin_convertvector(at_most(128.0f, whole), ivec);
-    power = choose(x < -126.0f, splat(0), (vec)((ivec)power + (exponent << 23)));
-    return choose(whole > 127.0f, splat(INFINITY), choose(x != x, x, power));
-#endif
+    return (vec)((ivec)power + ((ivec)moved << 23));
 }
+
+/* 2^x; 2^-126 below that, and 2^127.4 above. */
+INLINE vec power2(vec x) { return power2_within(at_most(127.4f, at_least(-126.0f, x))); }
 
 /* log2(x) for x > 0, by the series of 2 artanh of the mantissa in [sqrt(1/2), sqrt(2)). */
 INLINE vec log2_positive(vec x) {
@@ -152,6 +140,8 @@ INLINE void restore_denormals(uint32_t before) { (void)before; }
 
 /* ---- pairs: the gradient products multiply PAIR elements at a time ---------------------------- */
 
+/* Weights are stored as bf16. Products read pairs of these, in the place of a float, or floats. */
+
 #if defined(__AVX512BF16__)
 enum { PAIR = 2 };
 typedef uint16_t weight;
@@ -169,33 +159,91 @@ INLINE vec pair(const vec *value, int64_t stride) {
 INLINE void store_weights(weight *to, vec value) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
 }
+INLINE vec load_pairs(const weight *from) { return load((const float *)from); }
+INLINE void store_pairs(float *to, vec value) { store_weights((weight *)to, value); }
 #else
 enum { PAIR = 1 };
-typedef float weight;
+typedef uint16_t weight;
+typedef uint16_t half __attribute__((vector_size(2 * LANES), may_alias, aligned(2)));
 INLINE vec dot(vec sum, vec left, vec right) { return sum + left * right; }
 INLINE vec pair(const vec *value, int64_t stride) { return (void)stride, value[0]; }
-INLINE void store_weights(weight *to, vec value) { store(to, value); }
+INLINE void store_weights(weight *to, vec value) {
+    ivec rounded = (ivec)value + 0x8000;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    __m256i high = _mm256_srli_epi32((__m256i)rounded, 16);
+    high = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08);
+    _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(high));
+#else
+    *(half *)to = __builtin_convertvector(rounded >> 16, half);
+#endif
+}
+INLINE vec load_pairs(const weight *from) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    __m128i high = _mm_loadu_si128((const __m128i *)from);
+    return (vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(high), 16);
+#else
+    return (vec)(__builtin_convertvector(*(const half *)from, ivec) << 16);
+#endif
+}
+INLINE void store_pairs(float *to, vec value) { store(to, value); }
 #endif
 
 /* Pairs in a block of queries, which is a panel of the products in products.h. */
 enum { PANEL = WIDTH / PAIR };
 
-/* sum[row] += left[row, :] right[:, vectors], of pairs or of floats; left is read by lane. */
+#if defined(__SSE2__)
+#define IN_REGISTER(value) __asm__("" : "+x"(value))
+#elif defined(__aarch64__)
+#define IN_REGISTER(value) __asm__("" : "+w"(value))
+#else
+#define IN_REGISTER(value)
+#endif
+
+/* The left side of a product: BLOCK rows, whose columns lie in panels. */
+struct left {
+    const float *at;
+    int64_t columns, panel, row_stride, panel_stride;
+};
+
+/* sum[row] += left[row, :] right[:, vectors] of some rows, of pairs or of floats; left is read by
+ * lane. */
 INLINE void multiply(
-    int paired, int vectors, int64_t depth,
-    const float *left, int64_t row_stride,
-    const float *right, int64_t right_stride, vec sum[BLOCK][2]) {
-    for (int64_t step = 0; step < depth; step++) {
-        vec first = load(right + step * right_stride);
-        vec second = vectors > 1 ? load(right + step * right_stride + LANES) : first;
-#pragma GCC unroll 8
-        for (int row = 0; row < BLOCK; row++) {
-            vec value = splat(left[row * row_stride + step]);
+    int paired, int rows, int vectors, struct left left, const float *right, int64_t right_stride,
+    vec sum[BLOCK][2]) {
+    vec total[BLOCK][2];
+    for (int row = 0; row < rows; row++)
+        for (int v = 0; v < vectors; v++) total[row][v] = sum[row][v];
+    for (; left.columns > 0; left.columns -= left.panel, left.at += left.panel_stride) {
+        const int64_t depth = left.columns < left.panel ? left.columns : left.panel;
+        for (int64_t step = 0; step < depth; step++, right += right_stride) {
+            vec by[2];
             for (int v = 0; v < vectors; v++) {
-                vec right_part = v ? second : first;
-                sum[row][v] = paired ? dot(sum[row][v], value, right_part)
-                                     : sum[row][v] + value * right_part;
+                by[v] = load(right + v * LANES);
+                IN_REGISTER(by[v]);
+            }
+#pragma GCC unroll 8
+            for (int row = 0; row < rows; row++) {
+                vec value = splat(left.at[row * left.row_stride + step]);
+                for (int v = 0; v < vectors; v++)
+                    total[row][v] = paired ? dot(total[row][v], value, by[v])
+                                           : total[row][v] + value * by[v];
             }
         }
     }
+    for (int row = 0; row < rows; row++)
+        for (int v = 0; v < vectors; v++) sum[row][v] = total[row][v];
 }
+
+/* Functions of their own, for the sake of the registers that the rest of a caller would take. */
+typedef void multiplication(struct left left, const float *right, int64_t right_stride, vec sum[BLOCK][2]);
+#define MULTIPLY(name, paired, rows, vectors)                                                      \
+    static __attribute__((noinline, unused)) void name(                                            \
+        struct left left, const float *right, int64_t right_stride, vec sum[BLOCK][2]) {           \
+        multiply(paired, rows, vectors, left, right, right_stride, sum);                           \
+    }
+MULTIPLY(multiply_floats_1, 0, BLOCK, 1)
+MULTIPLY(multiply_floats_2, 0, BLOCK, 2)
+MULTIPLY(multiply_pairs_1, 1, BLOCK, 1)
+MULTIPLY(multiply_pairs_2, 1, BLOCK, 2)
+MULTIPLY(multiply_four_1, 1, 4, 1)
+MULTIPLY(multiply_four_2, 1, 4, 2)

@@ -1,4 +1,4 @@
-/* Preparation of the forward pass: transposes queries into blocks, checks known entities. */
+/* Preparation of the forward pass: transposes queries into blocks, sorts known entities by tile. */
 #pragma once
 #include "sweep.h"
 
@@ -25,6 +25,32 @@ static int known_ascend(const struct sweep *s) {
         if (start >= stop) continue;
         for (int64_t i = start + 1; i < stop; i++) falls |= s->known[i] <= s->known[i - 1];
         if (falls || s->known[start] < 0 || s->known[stop - 1] >= s->entities) return 0;
+    }
+    return 1;
+}
+
+/* Sets `known`. Returns whether there was memory. */
+static int sort_known(struct work *w) {
+    const struct sweep *s = w->s;
+    struct known *known = &w->known;
+    int64_t total = 0;
+    for (int64_t row = 0; s->known && row < s->rows; row++)
+        if (s->known_stop[row] > s->known_start[row]) total += s->known_stop[row] - s->known_start[row];
+    if (!total) return 1;
+    known->first = allocate(2 * (w->tiles + 2));
+    known->at = allocate(2 * total);
+    if (!known->first || !known->at) return 0;
+    memset(known->first, 0, (w->tiles + 2) * sizeof *known->first);
+    for (int filling = 0; filling < 2; filling++) { /* first counts the tile before, then fills */
+        int64_t *next = known->first + 2 - filling;
+        for (int64_t row = 0; row < s->rows; row++)
+            for (int64_t i = s->known_start[row]; i < s->known_stop[row]; i++) {
+                int64_t place = s->place ? s->place[s->known[i]] : s->known[i];
+                if (filling) known->at[next[place / TILE]++] = row * TILE + place % TILE;
+                else next[place / TILE]++;
+            }
+        for (int64_t tile = 0; !filling && tile < w->tiles; tile++)
+            known->first[tile + 2] += known->first[tile + 1];
     }
     return 1;
 }

@@ -11,27 +11,27 @@
 #pragma once
 #include "lanes.h"
 
-/* The number of rows is a multiple of BLOCK (of 16 with matrix tiles), that of lanes of LANES. */
+/* The number of rows is a multiple of 8 (of 16 with matrix tiles), that of lanes of LANES. */
 static void vector_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
                            const float *left, int64_t panel_stride,
                            const float *right, int64_t right_stride, float *to, int64_t to_stride) {
-    for (int64_t row = 0; row < rows; row += BLOCK)
+    for (int64_t row = 0, height; row < rows; row += height) {
+        height = (rows - row) % BLOCK ? 4 : BLOCK; /* of 6 rows, or else of 4 */
+        const struct left from = {left + row * PANEL, pairs, PANEL, PANEL, panel_stride};
         for (int64_t lane = 0; lane < lanes; lane += 2 * LANES) {
-            int vectors = lane + LANES < lanes ? 2 : 1;
+            const int vectors = lane + LANES < lanes ? 2 : 1;
+            multiplication *multiply_by = height < BLOCK
+                ? (vectors > 1 ? multiply_four_2 : multiply_four_1)
+                : (vectors > 1 ? multiply_pairs_2 : multiply_pairs_1);
             float *at = to + row * to_stride + lane;
             vec sum[BLOCK][2] = {{{0}}};
-            for (int r = 0; add && r < BLOCK; r++)
+            for (int r = 0; add && r < height; r++)
                 for (int v = 0; v < vectors; v++) sum[r][v] = load(at + r * to_stride + v * LANES);
-            for (int64_t pair = 0; pair < pairs; pair += PANEL) {
-                const float *from = left + pair / PANEL * panel_stride + row * PANEL;
-                const float *by = right + pair * right_stride + lane;
-                int64_t depth = pairs - pair < PANEL ? pairs - pair : PANEL;
-                if (vectors > 1) multiply(1, 2, depth, from, PANEL, by, right_stride, sum);
-                else multiply(1, 1, depth, from, PANEL, by, right_stride, sum);
-            }
-            for (int r = 0; r < BLOCK; r++)
+            multiply_by(from, right + lane, right_stride, sum);
+            for (int r = 0; r < height; r++)
                 for (int v = 0; v < vectors; v++) store(at + r * to_stride + v * LANES, sum[r][v]);
         }
+    }
 }
 
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)

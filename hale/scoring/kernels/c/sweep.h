@@ -12,6 +12,9 @@ struct sweep {
     struct parameters activation;
     const int64_t *known_start, *known_stop; /* (rows): the entities that a row excludes are, */
     const int64_t *known;                    /* ascending, known[start..stop); NULL: none */
+    const int64_t *order, *place; /* (entities): ids by tile, and its inverse; NULL: 0, 1, 2 ... */
+    const float *log_weight; /* (groups, tiles): log2 of the weight that a tile's entities have in */
+                             /* the sums of GROUP rows, -INFINITY: they are left out; NULL: 0 */
     weight *weights; /* kept between the passes; NULL: without gradients */
     float *tape;     /* kept between the passes; see struct tape */
     float *lse;      /* (rows) */
@@ -53,26 +56,74 @@ INLINE struct tape tape_at(float *from, int64_t rows, int64_t dim) {
     return tape;
 }
 
+/* Rows that have the same weights of tiles: a register of them, or more. */
+enum { GROUP = 16 };
+
+/* The known entities of all rows as row * TILE + place in the tile, by tile and then by row. */
+struct known {
+    int64_t *first, *at; /* of each tile, and of the one after the last; NULL: none */
+};
+
 /* Shared by the threads; `failed` is set if memory could not be allocated. */
 struct work {
     const struct sweep *s;
     struct tape tape;
     int mode, matrix_tiles;
     int64_t chunks, tiles, blocks, next, failed;
+    int64_t *first_pair; /* (tiles + 1): the pairs of tile and block that are not left out, before it */
+    struct known known;  /* forward */
     float *query, *facts, *partial;  /* forward: queries by block, transposed; FACTS of rows */
     float *right, *square;           /* backward: pairs of scaled queries, factors of squares */
 };
 
-/* Number of weights of a tile of entities (ordered by block of queries, entity, query), and of all
- * tiles. */
-INLINE int64_t tile_weights(int64_t rows) { return TILE * padded(rows, WIDTH); }
-INLINE int64_t all_weights(int64_t rows, int64_t entities) {
-    return parts(entities, TILE) * tile_weights(rows);
-}
+/* Number of weights of a pair of tile and block, which are ordered by entity and query. */
+enum { PAIR_WEIGHTS = TILE * WIDTH };
 
 INLINE void *allocate(int64_t floats) {
     void *memory = NULL;
     return posix_memalign(&memory, 64, floats * sizeof(float) + 64) ? NULL : memory;
+}
+
+/* ---- which tiles meet which rows ------------------------------------------------------------- */
+
+/* log2 of the weight of a tile's entities in the sum of a row. */
+INLINE float log_weight(const struct work *w, int64_t tile, int64_t row) {
+    return w->s->log_weight ? w->s->log_weight[row / GROUP * w->tiles + tile] : 0;
+}
+
+/* The rows of a block, as bits, whose sums leave a tile out. */
+INLINE uint32_t rows_left_out(const struct work *w, int64_t tile, int64_t block) {
+    uint32_t left_out = 0;
+    for (int64_t lane = 0; w->s->log_weight && lane < WIDTH; lane += LANES) {
+        const int64_t row = block * WIDTH + lane;
+        if (row >= w->tape.rows || log_weight(w, tile, row) == -INFINITY)
+            left_out |= ((1u << (LANES - 1) << 1) - 1) << lane;
+    }
+    return left_out;
+}
+
+INLINE int meets(const struct work *w, int64_t tile, int64_t block) {
+    const uint32_t all = ((1u << (WIDTH - 1)) << 1) - 1;
+    return rows_left_out(w, tile, block) != all;
+}
+
+INLINE int64_t entity_at(const struct sweep *s, int64_t place) {
+    return s->order ? s->order[place] : place;
+}
+
+/* Sets `tiles`, `blocks` and `first_pair`, which is NULL if out of memory. */
+INLINE void find_pairs(struct work *w) {
+    w->tiles = parts(w->s->entities, TILE);
+    w->blocks = parts(w->tape.rows, WIDTH);
+    w->first_pair = allocate(2 * (w->tiles + 1));
+    if (!w->first_pair) return;
+    w->first_pair[0] = 0;
+    for (int64_t tile = 0; tile < w->tiles; tile++) {
+        int64_t pairs = w->s->log_weight ? 0 : w->blocks;
+        for (int64_t block = 0; w->s->log_weight && block < w->blocks; block++)
+            pairs += meets(w, tile, block);
+        w->first_pair[tile + 1] = w->first_pair[tile] + pairs;
+    }
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */
