@@ -10,8 +10,8 @@ from hale.errors import HaleError
 from hale.graphs.queries import Known
 from hale.scoring.activations import Hanon
 from hale.scoring.comparators import Poincare, SquaredEuclidean
-from hale.scoring.kernels import native
 from hale.scoring.kernels.compile import CompileError, find_compiler
+from hale.scoring.kernels.native_scores import native_chosen_scores as native_scores
 from hale.scoring.kernels.operations import chosen_scores, entity_logsumexp, find_kernel
 from hale.scoring.kernels.reference import reference_scores
 from hale.scoring.table import Table, lookup
@@ -30,7 +30,7 @@ compiled = pytest.mark.skipif(bool(NO_COMPILER), reason=NO_COMPILER)
 
 def native_chosen_scores(query_BD, scale_B, entity, entity_BK, comparator, activation):
     kernel = find_kernel(comparator, activation)
-    return native.native_chosen_scores(kernel, query_BD, scale_B, entity, entity_BK)
+    return native_scores(kernel, query_BD, scale_B, entity, entity_BK)
 
 
 def plain(query_BD, scale_B, entity_ED, entity_BK, comparator, activation):

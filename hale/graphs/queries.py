@@ -33,8 +33,8 @@ class Known(NamedTuple):
         edge_N = torch.bincount(row_P, minlength=num_rows).cumsum(0)
         return cls(F.pad(edge_N, (1, 0))[:-1], edge_N, entity_P[order_P])
 
-    def rows(self, rows: slice) -> "Known":
-        """The known answers of a slice of rows, numbered from 0."""
+    def rows(self, rows: slice | Tensor) -> "Known":
+        """The known answers of some rows, numbered from 0: of a slice or of indices."""
         return Known(self.start_N[rows], self.stop_N[rows], self.answer_A)
 
     def pairs(self) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from hale.errors import require
+from hale.errors import require, require_type
 from hale.graphs.queries import QueryBatch
 from hale.scoring.table import ScoreMatrix
 
@@ -27,16 +28,20 @@ class QuerySampling:
         square: square the activated distance of positives ("PosSquare" in table 5).
         mask_known: exclude a query's known training answers from its LSE, as filtered evaluation
             does. Not in the paper.
+        candidates: ``all``, or ``near``: the LSE is estimated from the entities near a query and
+            a sample of the others (:mod:`hale.scoring.candidates`). Not in the paper.
     """
 
     alpha: float = 0.1
     weight: float = 1.0
     square: bool = True
     mask_known: bool = False
+    candidates: Literal["all", "near"] = "all"
 
     def __post_init__(self) -> None:
         require("alpha", self.alpha, above=0, at_most=1)
         require("weight", self.weight, above=0)
+        require_type("candidates", self.candidates, Literal["all", "near"])
 
     @property
     def nonnegative(self) -> bool:

@@ -1,17 +1,31 @@
 """Which entities a LogSumExp visits: those near a query all, of those far away a sample.
 
+Most of the gradient of HaLE's uniformity comes from a few entities, which lie together. Entities
+are therefore clustered, once in a while, and queries that lie together are grouped, in each step.
+The sums of a group are over all entities of the clusters near it, and over those of a few others,
+drawn at random, which stand for all of these: the expected sum is the sum over all entities.
+
 E  entities     C  clusters of TILE entities     N  queries     G  groups of GROUP queries
+D  dimension
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hale.errors import ArgumentError
+from hale.scoring.activations import Activation
+from hale.scoring.clusters import TILE, Clusters
+from hale.scoring.comparators import Comparator
 
-TILE, GROUP = 96, 16
-"""Entities of a cluster, queries of a group. The kernels' TILE and GROUP are the same."""
+GROUP = 16
+"""Queries of a group, in the kernels too."""
+NEAR_WEIGHT = 0.8
+"""Share of a group's gradient, as estimated, that the near clusters hold, unless these are too
+many: see :func:`most_clusters`."""
 
 
 class Candidates(NamedTuple):
@@ -35,6 +49,10 @@ class Candidates(NamedTuple):
         group_N = torch.arange(start, start + count, device=self.place_E.device) // GROUP
         return self.log_weight_GC[group_N][:, self.place_E // TILE]
 
+    def tiles(self) -> float:
+        """How many clusters an average query meets."""
+        return float((self.log_weight_GC > -math.inf).sum(1).double().mean())
+
     def require_fit(self, queries: int, entities: int) -> None:
         """Raise ArgumentError unless they are of so many queries and entities."""
         shape = (-(-queries // GROUP), -(-entities // TILE))
@@ -43,3 +61,69 @@ class Candidates(NamedTuple):
                 f"candidates of {queries} queries and {entities} entities have a weight for "
                 f"{shape[0]} groups and {shape[1]} clusters, not {tuple(self.log_weight_GC.shape)}"
             )
+
+
+def most_clusters(clusters: int) -> int:
+    """How many clusters are near a group at most, and how many others are drawn.
+
+    A tenth up to 40,000 entities; then it grows with the square root of their number.
+    """
+    return min(-(-clusters // 10), math.ceil(2 * math.sqrt(clusters)))
+
+
+@torch.no_grad()
+def near(
+    query_ND: Tensor,
+    scale_N: Tensor,
+    clusters: Clusters,
+    comparator: Comparator,
+    activation: Activation,
+) -> tuple[Tensor, Candidates]:
+    """Group queries that lie together; choose the clusters near each group, and draw some others.
+
+    Near are those that hold ``NEAR_WEIGHT`` of the group's gradient, as the clusters' centres tell
+    it, but no more than :func:`most_clusters`. As many of the others are drawn, without
+    replacement. The random numbers are those of the device's default generator.
+
+    Returns:
+        ``order_N``, the queries by group, and the candidates of the queries in this order.
+    """
+    part_NC, nearest_N = _parts(query_ND, scale_N, clusters, comparator, activation)
+    order_N = nearest_N.argsort(stable=True)
+    groups, (queries, count) = -(-len(order_N) // GROUP), part_NC.shape
+    part_NC = F.pad(part_NC[order_N], (0, 0, 0, groups * GROUP - queries))
+    part_GC = part_NC.view(groups, GROUP, count).sum(1)
+    most = most_clusters(count)
+    part_GK, near_GK = (part_GC / part_GC.sum(1, keepdim=True)).topk(most)
+    needed_GK = part_GK.cumsum(1) - part_GK < NEAR_WEIGHT
+    log_weight_GC = torch.zeros_like(part_GC).scatter_(1, near_GK, needed_GK.to(part_GC))
+    is_near_GC = log_weight_GC > 0
+    ticket_GC = torch.rand_like(part_GC).masked_fill_(is_near_GC, 2.0)
+    ticket_GK, drawn_GK = ticket_GC.topk(most, largest=False)
+    others_G1 = count - is_near_GC.sum(1, keepdim=True)
+    chance_G1 = others_G1.clamp(max=most) / others_G1.clamp(min=1)
+    weight_GK = torch.where(ticket_GK < 1, -chance_G1.log().expand_as(ticket_GK), 0.0)
+    log_weight_GC.fill_(-math.inf).scatter_(1, drawn_GK, weight_GK)
+    log_weight_GC.masked_fill_(is_near_GC, 0.0)
+    return order_N, Candidates(clusters.order_E, clusters.place_E, log_weight_GC)
+
+
+def _parts(
+    query_ND: Tensor,
+    scale_N: Tensor,
+    clusters: Clusters,
+    comparator: Comparator,
+    activation: Activation,
+) -> tuple[Tensor, Tensor]:
+    """Parts of the clusters in the sum of each query, ``part_NC``, and its nearest cluster.
+
+    The parts are as if all entities of a cluster were at its centre.
+    """
+    distance_NC = comparator(
+        query_ND @ clusters.centre_CD.T,
+        query_ND.square().sum(1, keepdim=True),
+        clusters.centre_CD.square().sum(1),
+        scale_N[:, None],
+    )
+    part_NC = (clusters.log_size_C - activation(distance_NC)).softmax(1)
+    return part_NC, distance_NC.argmin(1)

@@ -1,6 +1,6 @@
 """The entity table as one training step reads it: rows by id, and scores of queries against it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from hale.graphs.ids import as_int64
 from hale.graphs.queries import Known
 from hale.scoring.activations import Activation
+from hale.scoring.candidates import near
+from hale.scoring.clusters import Clusters
 from hale.scoring.comparators import Comparator
 from hale.scoring.kernels.operations import chosen_scores, entity_logsumexp
 
@@ -110,6 +112,14 @@ class ScoreMatrix:
 
     A loss may ask for its length B, its first rows, chosen entries, the LogSumExp of each row, and
     the entity vectors. None of these materialises the matrix.
+
+    Args:
+        query_BD: query vectors.
+        scale_B: the comparator's positive scale of each query.
+        entity: entity vectors.
+        comparator: distance of a query and an entity.
+        activation: hardens it.
+        clusters: of the entities, if the LogSumExp is to be estimated from those near a query.
     """
 
     query_BD: Tensor
@@ -117,6 +127,7 @@ class ScoreMatrix:
     entity: Table
     comparator: Comparator
     activation: Activation
+    clusters: Clusters | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -129,10 +140,7 @@ class ScoreMatrix:
 
     def first(self, rows: int) -> "ScoreMatrix":
         """The matrix of the first ``rows`` queries."""
-        return ScoreMatrix(
-            self.query_BD[:rows], self.scale_B[:rows], self.entity, self.comparator,
-            self.activation,
-        )  # fmt: skip
+        return replace(self, query_BD=self.query_BD[:rows], scale_B=self.scale_B[:rows])
 
     def at(self, entity_BK: Tensor) -> Tensor:
         """Scores of chosen entities, ``score_BK``; differentiable."""
@@ -141,8 +149,17 @@ class ScoreMatrix:
         )
 
     def logsumexp(self, known: Known | None = None) -> Tensor:
-        """LogSumExp of each row without its ``known`` entities, ``lse_B``; differentiable."""
-        return entity_logsumexp(
-            self.query_BD, self.scale_B, self.entity.whole(), self.comparator, self.activation,
-            known,
-        )  # fmt: skip
+        """LogSumExp of each row without its ``known`` entities, ``lse_B``; differentiable.
+
+        With ``clusters`` it is an estimate: see :mod:`hale.scoring.candidates`.
+        """
+        rest = (self.entity.whole(), self.comparator, self.activation)
+        if self.clusters is None:
+            return entity_logsumexp(self.query_BD, self.scale_B, *rest, known)
+        query_BD, scale_B = self.query_BD.detach(), self.scale_B.detach()
+        order_B, candidates = near(query_BD, scale_B, self.clusters, *rest[1:])
+        known = None if known is None else known.rows(order_B)
+        lse_B = entity_logsumexp(
+            self.query_BD[order_B], self.scale_B[order_B], *rest, known, candidates
+        )
+        return torch.empty_like(lse_B).index_copy(0, order_B, lse_B)

@@ -1,5 +1,6 @@
 """The one LightningModule: any model, activation, loss and optimizer."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,10 @@ from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.ranking import rank_batch
 from hale.graphs.queries import QueryBatch
 from hale.losses.base import Loss
+from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel
 from hale.scoring.activations import Activation
+from hale.scoring.clusters import EntityClusters
 from hale.scoring.table import ScoreMatrix
 
 
@@ -53,6 +56,8 @@ class LinkPrediction(pl.LightningModule):
         self.optimizer = optimizer
         self.valid_metrics = RankingMetrics(model.num_relations)
         self.test_metrics = RankingMetrics(model.num_relations)
+        near = isinstance(loss, QuerySampling) and loss.candidates == "near"
+        self.clusters = EntityClusters(model.num_entities, model.dim) if near else None
         self._rng_state: Tensor | None = None
         self._cuda_rng_state: Tensor | None = None
 
@@ -62,7 +67,11 @@ class LinkPrediction(pl.LightningModule):
 
     def loss_parts(self, batch: QueryBatch) -> dict[str, Tensor]:
         """The loss's named scalars, the model's penalty (if it has one) added to ``loss``."""
-        parts = self.loss(self(batch), batch)
+        scores: ScoreMatrix = self(batch)
+        if self.clusters is not None:
+            clusters = self.clusters.step(scores.entity_ED.detach())
+            scores = dataclasses.replace(scores, clusters=clusters)
+        parts = self.loss(scores, batch)
         penalty_B = self.model.penalty(batch.entity_B, batch.relation_B, batch.target_B)
         if penalty_B is None:
             return parts

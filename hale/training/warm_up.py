@@ -78,13 +78,13 @@ def warm_up(
 
 @contextmanager
 def _throw_away(module: LinkPrediction) -> Iterator[None]:
-    """A copy in the place of the module's model; the global generators are set back at the end."""
-    model = module.model
+    """Copies in place of the module's model and clusters; generators are set back in the end."""
+    model, clusters = module.model, module.clusters
     devices = [module.device] if module.device.type == "cuda" else []
-    module.model = copy.deepcopy(model)
+    module.model, module.clusters = copy.deepcopy(model), copy.deepcopy(clusters)
     try:
         with torch.random.fork_rng(devices):
             yield
     finally:
-        module.model = model
+        module.model, module.clusters = model, clusters
         synchronize(module.device)

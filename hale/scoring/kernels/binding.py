@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from hale.scoring.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
@@ -41,6 +42,21 @@ class Kernel(NamedTuple):
 
     library: ctypes.CDLL
     parameters: dict[str, float]
+
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+"""Queries, their scales, entities."""
+
+
+def arguments_of(kernel: Kernel, inputs: Inputs, rows: slice = slice(None), **fields: int) -> Sweep:
+    """The C functions' arguments for some queries; the caller keeps the tensors alive."""
+    query_ND, scale_N, entity_ED = inputs
+    query_ND, scale_N = query_ND[rows], scale_N[rows]
+    tensors = (query_ND, scale_N, entity_ED)
+    return Sweep(
+        len(query_ND), *entity_ED.shape, torch.get_num_threads(),
+        *(tensor.data_ptr() for tensor in tensors), **kernel.parameters, **fields,
+    )  # fmt: skip
 
 
 COMPARATORS: dict[type, tuple[tuple[str, ...], dict[str, float]]] = {
@@ -91,5 +107,8 @@ def _library(defines: tuple[str, ...]) -> ctypes.CDLL | str:
     for name, arguments in sizes.items():
         function = getattr(library, f"hale_{name}")
         function.argtypes, function.restype = arguments, _INT
+    for name in ("multiply_add", "powers"):
+        function = getattr(library, f"hale_{name}")
+        function.argtypes, function.restype = (_INT, ctypes.POINTER(_FLOAT)), _INT
     library.hale_variant.argtypes, library.hale_variant.restype = [], ctypes.c_char_p
     return library

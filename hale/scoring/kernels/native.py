@@ -1,8 +1,8 @@
-"""The operations in C, each one loop; docs/kernel.md explains the method and gives measurements.
+"""The LogSumExp in C; docs/kernel.md explains the method and gives measurements.
 
-LogSumExp: the forward pass computes scores in tiles of entities and stores, for the backward pass,
-one bf16 weight per score (fp32 if the processor has no bf16 products). If these would take too much
-memory, none is stored: the backward pass recomputes them, for as many queries at a time as fit.
+The forward pass computes scores in tiles of entities and stores, for the backward pass, one bf16
+weight per score. If these would take too much memory, none is stored: the backward pass recomputes
+them, for as many queries at a time as fit.
 """
 
 import math
@@ -14,98 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hale.graphs.queries import Known
-from hale.scoring.candidates import GROUP, TILE, Candidates
-from hale.scoring.kernels.binding import Kernel, Sweep
-from hale.scoring.kernels.reference import EntityTable
-
-Inputs = tuple[Tensor, Tensor, Tensor]
-
-
-def _arguments(kernel: Kernel, inputs: Inputs, rows: slice = slice(None), **fields: int) -> Sweep:
-    """The C functions' arguments for some queries; the caller keeps the tensors alive."""
-    query_ND, scale_N, entity_ED = inputs
-    query_ND, scale_N = query_ND[rows], scale_N[rows]
-    tensors = (query_ND, scale_N, entity_ED)
-    return Sweep(
-        len(query_ND), *entity_ED.shape, torch.get_num_threads(),
-        *(tensor.data_ptr() for tensor in tensors), **kernel.parameters, **fields,
-    )  # fmt: skip
-
-
-def native_chosen_scores(
-    kernel: Kernel,
-    query_BD: Tensor,
-    scale_B: Tensor,
-    entity: EntityTable,
-    entity_BK: Tensor,
-) -> Tensor:
-    """:func:`hale.scoring.kernels.operations.chosen_scores` by a kernel, in float32 on the CPU.
-
-    Raises:
-        IndexError: an entity id is out of range.
-        MemoryError: a thread's scratch memory could not be allocated.
-    """
-    differentiable = torch.is_grad_enabled()
-    return entity.through(
-        _NativeChosenScores, query_BD, scale_B, entity_BK.contiguous(), kernel, differentiable
-    )
-
-
-class _NativeChosenScores(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        entity_ED: Tensor,
-        query_BD: Tensor,
-        scale_B: Tensor,
-        entity_BK: Tensor,
-        kernel: Kernel,
-        differentiable: bool,
-    ) -> tuple[Tensor, Tensor]:
-        inputs = (query_BD.contiguous(), scale_B.contiguous(), entity_ED.contiguous())
-        score_BK = query_BD.new_empty(entity_BK.shape)
-        sweep = _arguments(kernel, inputs, columns=entity_BK.shape[1])
-        sweep.chosen, sweep.score = entity_BK.data_ptr(), score_BK.data_ptr()
-        derivatives = None
-        if differentiable and any(ctx.needs_input_grad):
-            count = kernel.library.hale_derivative_floats(entity_BK.numel())
-            derivatives = score_BK.new_empty(count)
-            sweep.derivatives = derivatives.data_ptr()
-        _check_chosen(kernel.library.hale_chosen(sweep), len(entity_ED))
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs, entity_BK)
-        ctx.kernel, ctx.derivatives = kernel, derivatives
-        return score_BK, entity_ED.view_as(entity_ED)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, upstream_BK: Tensor | None, grad_entity_ED: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        if upstream_BK is None:
-            return grad_entity_ED, None, None, None, None, None
-        *inputs, entity_BK = ctx.saved_tensors
-        kernel, (query_BD, scale_B, entity_ED) = ctx.kernel, inputs
-        upstream_BK = upstream_BK.contiguous()
-        grad_query_BD, grad_scale_B = torch.empty_like(query_BD), torch.empty_like(scale_B)
-        if grad_entity_ED is None:
-            grad_entity_ED = torch.zeros_like(entity_ED)
-        grad_entity_ED = grad_entity_ED.contiguous()
-        sweep = _arguments(kernel, (query_BD, scale_B, entity_ED), columns=entity_BK.shape[1])
-        sweep.chosen, sweep.derivatives = entity_BK.data_ptr(), ctx.derivatives.data_ptr()
-        sweep.upstream = upstream_BK.data_ptr()
-        sweep.query_gradient = grad_query_BD.data_ptr()
-        sweep.scale_gradient = grad_scale_B.data_ptr()
-        sweep.entity_gradient = grad_entity_ED.data_ptr()
-        _check_chosen(kernel.library.hale_chosen_backward(sweep), len(entity_ED))
-        return grad_entity_ED, grad_query_BD, grad_scale_B, None, None, None
-
-
-def _check_chosen(status: int, entities: int) -> None:
-    if status == 1:
-        raise MemoryError("chosen_scores: out of memory in a thread of the native kernel")
-    if status == 2:
-        raise IndexError(f"entity id out of range: ids are 0 to {entities - 1}")
+from hale.scoring.candidates import GROUP, Candidates
+from hale.scoring.clusters import TILE
+from hale.scoring.kernels.binding import Inputs, Kernel, arguments_of
 
 
 def native_entity_logsumexp(
@@ -141,12 +52,6 @@ class Which(NamedTuple):
     known: Known | None
     candidates: Candidates | None
 
-    def tiles(self, entities: int) -> float:
-        """How many tiles an average query meets."""
-        if self.candidates is None:
-            return -(-entities // TILE)
-        return float((self.candidates.log_weight_GC > -math.inf).sum(1).double().mean())
-
 
 class _Block:
     """The kernel's arguments for some queries, and what is kept between its two passes."""
@@ -158,7 +63,7 @@ class _Block:
         self.alive: list[object] = [inputs, which]  # C holds their addresses
         self.tape = torch.empty(self.library.hale_tape_floats(stop - start, inputs[0].shape[1]))
         self.weights: Tensor | None = None
-        self.sweep = _arguments(kernel, inputs, self.rows, tape=self.tape.data_ptr())
+        self.sweep = arguments_of(kernel, inputs, self.rows, tape=self.tape.data_ptr())
         if known is not None:
             self.sweep.known_start = known.start_N[start:].data_ptr()
             self.sweep.known_stop = known.stop_N[start:].data_ptr()
@@ -234,7 +139,7 @@ class _NativeEntityLogSumExp(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
         ctx.kernel, ctx.which, ctx.block = kernel, which, None
         lse_N = torch.empty(len(query_ND))
-        step = kernel.library.hale_most_rows(*entity_ED.shape, which.tiles(len(entity_ED)))
+        step = _most_rows(kernel, entity_ED, which.candidates)
         if differentiable and len(query_ND) <= step:
             ctx.block = _Block(kernel, inputs, which, 0, len(query_ND))
             ctx.block.forward(lse_N, gradient=True)
@@ -249,18 +154,26 @@ class _NativeEntityLogSumExp(torch.autograd.Function):
     def backward(ctx: Any, upstream_N: Tensor) -> tuple[Tensor | None, ...]:
         kernel, inputs = ctx.kernel, ctx.saved_tensors
         query_ND, scale_N, entity_ED = map(torch.empty_like, inputs)
+        if ctx.which.candidates is not None:
+            entity_ED.zero_()  # what no query meets is not written
         gradients = (query_ND, scale_N, entity_ED)
         upstream_N = upstream_N.contiguous()
         block, ctx.block = ctx.block, None  # its weights can be used once
         if block is not None:
             block.backward(upstream_N, gradients)
         else:
-            tiles = ctx.which.tiles(len(inputs[2]))
-            step = kernel.library.hale_most_rows(*inputs[2].shape, tiles)
+            step = _most_rows(kernel, inputs[2], ctx.which.candidates)
             for block in _blocks(kernel, inputs, ctx.which, step):
                 block.forward(torch.empty_like(upstream_N), gradient=True)
                 block.backward(upstream_N, gradients)
         return (*gradients, None, None, None)
+
+
+def _most_rows(kernel: Kernel, entity_ED: Tensor, candidates: Candidates | None) -> int:
+    """How many queries can be differentiated at once."""
+    tiles = -(-len(entity_ED) // TILE) if candidates is None else candidates.tiles()
+    rows: int = kernel.library.hale_most_rows(*entity_ED.shape, tiles)
+    return rows
 
 
 def _blocks(kernel: Kernel, inputs: Inputs, which: Which, step: int) -> Iterator[_Block]:

@@ -25,8 +25,10 @@ from hale.graphs.queries import Known
 from hale.scoring.activations import Activation, Hanon, XExp
 from hale.scoring.candidates import Candidates
 from hale.scoring.comparators import Comparator, SquaredEuclidean
-from hale.scoring.kernels import native, reference
-from hale.scoring.kernels.binding import ACTIVATIONS, COMPARATORS, MAX_LIMIT, Kernel, load
+from hale.scoring.kernels import reference
+from hale.scoring.kernels.binding import ACTIVATIONS, COMPARATORS, MAX_LIMIT, Inputs, Kernel, load
+from hale.scoring.kernels.native import native_entity_logsumexp
+from hale.scoring.kernels.native_scores import native_chosen_scores
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def chosen_scores(
     )
     if backend == "native":
         kernel = _kernel(comparator, activation)
-        return native.native_chosen_scores(kernel, query_BD, scale_B, entity, entity_BK)
+        return native_chosen_scores(kernel, query_BD, scale_B, entity, entity_BK)
     return reference.reference_scores(*arguments)
 
 
@@ -88,8 +90,6 @@ def entity_logsumexp(
 ) -> Tensor:
     """``lse_n = log sum_e exp(-activation(distance(q_n, e)))`` over all entities e, filtered.
 
-    With ``candidates`` each term has the weight ``w_ne`` that these give it, which may be 0.
-
     Args:
         query_ND: query vectors.
         scale_N: the comparator's positive scale of each query.
@@ -97,7 +97,7 @@ def entity_logsumexp(
         comparator: distance from a dot product, the two squared norms and the scale.
         activation: increasing map of the distance.
         known: answers of each query that are excluded from its sum; None excludes nothing.
-        candidates: weights of entities in the sums of groups of queries; None is 1 for all.
+        candidates: weights of the terms, which may be 0; None is 1 for all.
 
     Returns:
         ``lse_N``, differentiable in the first three arguments (once).
@@ -108,20 +108,17 @@ def entity_logsumexp(
     """
     _require_rows(len(query_ND), scale_N, *(known[:2] if known else ()))
     known = None if known is None else Known(*(as_int64("known answers", part) for part in known))
-    if candidates is not None:
+    if candidates:
         candidates.require_fit(len(query_ND), len(entity_ED))
-    arguments = (query_ND, scale_N, entity_ED, comparator, activation, known)
-    backend = _backend((query_ND, scale_N, entity_ED), comparator, activation)
+    inputs = (query_ND, scale_N, entity_ED)
+    backend = _backend(inputs, comparator, activation)
     if backend == "native":
-        kernel = _kernel(comparator, activation)
-        return native.native_entity_logsumexp(
-            kernel, query_ND, scale_N, entity_ED, known, candidates
-        )
+        return native_entity_logsumexp(_kernel(comparator, activation), *inputs, known, candidates)
     if backend == "triton" and candidates is None:
         from hale.scoring.kernels.triton_lse import triton_entity_logsumexp
 
-        return triton_entity_logsumexp(*arguments)
-    return reference.reference_logsumexp(*arguments, candidates)
+        return triton_entity_logsumexp(*inputs, comparator, activation, known)
+    return reference.reference_logsumexp(*inputs, comparator, activation, known, candidates)
 
 
 def _require_rows(count: int, *tensors: Tensor) -> None:
@@ -182,9 +179,7 @@ def variant(comparator: Comparator, activation: Activation) -> str:
     return name.decode()
 
 
-def unavailable(
-    inputs: native.Inputs, comparator: Comparator, activation: Activation
-) -> str | None:
+def unavailable(inputs: Inputs, comparator: Comparator, activation: Activation) -> str | None:
     """Why the kernels do not support these tensors, in one line; None if they do (and compile)."""
     for tensor in inputs:
         if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
@@ -194,7 +189,7 @@ def unavailable(
     return kernel if isinstance(kernel, str) else None
 
 
-def _backend(inputs: native.Inputs, comparator: Comparator, activation: Activation) -> str:
+def _backend(inputs: Inputs, comparator: Comparator, activation: Activation) -> str:
     return choose(
         inputs[0].device,
         {

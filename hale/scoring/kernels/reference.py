@@ -139,11 +139,7 @@ def reference_sweep(
                 scale_C[:, None],
             )
             score_CE = -activation(distance_CE)
-            if known is not None:
-                pairs = known.rows(rows).pairs()
-                score_CE = score_CE.index_put(pairs, score_CE.new_tensor(-torch.inf))
-            if candidates is not None:
-                score_CE = score_CE + candidates.log_weights(rows, len(query_CD)).to(score_CE)
+            score_CE = _weighted(score_CE, known, candidates, rows)
             lse_C = score_CE.logsumexp(1)
             gradients = torch.autograd.grad(
                 (lse_C * weight_N[rows]).sum(), (*leaves, entity), materialize_grads=True
@@ -152,3 +148,15 @@ def reference_sweep(
         grad_entity_ED += gradients[2]
     lse_N, grad_query_ND, grad_scale_N = (torch.cat(part) for part in zip(*parts, strict=True))
     return Sweep(lse_N, grad_query_ND, grad_scale_N, grad_entity_ED)
+
+
+def _weighted(
+    score_CE: Tensor, known: Known | None, candidates: Candidates | None, rows: slice
+) -> Tensor:
+    """The scores, -inf of known answers, plus the logarithms of their weights."""
+    if known is not None:
+        pairs = known.rows(rows).pairs()
+        score_CE = score_CE.index_put(pairs, score_CE.new_tensor(-torch.inf))
+    if candidates is not None:
+        score_CE = score_CE + candidates.log_weights(rows, len(score_CE)).to(score_CE)
+    return score_CE

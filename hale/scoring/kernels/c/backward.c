@@ -48,9 +48,13 @@ static float by_square(struct right right, const weight *weights) {
     return sum(total);
 }
 
+/* Writes the gradients of a tile, or adds to them; of one that meets no rows they stay as they are if
+ * there is an order. */
 static void backward_tile(const struct work *w, int64_t tile, float *total) {
     const struct sweep *s = w->s;
     const int64_t dim = s->dim, count = smaller(TILE, s->entities - tile * TILE);
+    if (s->order && w->first_pair[tile] == w->first_pair[tile + 1]) return;
+    const float *entities = (s->order ? kept_entities(w) : s->entity) + tile * TILE * dim;
     float *unpacked = total + SLAB * w->tape.dim;
     const struct right right = right_of(w, tile, unpacked + SLAB * w->blocks * PANEL);
     for (int64_t begin = 0; begin < count; begin += SLAB) {
@@ -65,7 +69,7 @@ static void backward_tile(const struct work *w, int64_t tile, float *total) {
             for (int64_t k = 0; k < dim; k += LANES) {
                 int64_t at = entity * dim + k, count = dim - k;
                 vec value = load(total + j * w->tape.dim + k)
-                    + factor * load_part(s->entity + at, count);
+                    + factor * load_part(entities + (begin + j) * dim + k, count);
                 if (s->accumulate) value += load_part(s->entity_gradient + at, count);
                 store_part(s->entity_gradient + at, value, count);
             }

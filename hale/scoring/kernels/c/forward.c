@@ -18,14 +18,14 @@
 
 int64_t hale_tape_floats(int64_t rows, int64_t dim) { return tape_at(NULL, rows, dim).floats; }
 
-/* Of the weights of all pairs, or -1 if out of memory. */
+/* Of `weights`, or -1 if out of memory. */
 int64_t hale_weight_bytes(const struct sweep *s) {
     struct work w = {.s = s, .tape = tape_at(NULL, s->rows, s->dim)};
     find_pairs(&w);
     if (!w.first_pair) return -1;
-    const int64_t pairs = w.first_pair[w.tiles];
+    const int64_t weights = weight_bytes(&w), entities = s->order ? w.tiles * TILE * s->dim : 0;
     free(w.first_pair);
-    return PLANES * pairs * PAIR_WEIGHTS * sizeof(weight);
+    return weights + entities * sizeof(float);
 }
 
 /* The maximum number of queries of one call, at least a block; `tiles` is the number of tiles that an
@@ -33,7 +33,7 @@ int64_t hale_weight_bytes(const struct sweep *s) {
 int64_t hale_most_rows(int64_t entities, int64_t dim, double tiles) {
     int64_t rows = TAPE_FLOATS / (SUMS + padded(dim, ROWS)), table = entities * dim * sizeof(float);
     double bytes = PLANES * tiles * TILE * sizeof(weight);
-    if (bytes > 0) rows = smaller(rows, (table > WEIGHT_BYTES ? table : WEIGHT_BYTES) / bytes);
+    if (bytes > 0) rows = smaller(rows, (WEIGHT_BYTES + table) / bytes);
     const int64_t width = WIDTH, group = GROUP, least = width > group ? width : group;
     return rows < least ? least : rows / least * least;
 }
@@ -187,13 +187,15 @@ static const float *prepare_tile(const struct work *w, int64_t tile, int64_t cou
     if (count < TILE) { /* the gradient product reads whole tiles */
         memset(scratch->packed, 0, TILE / PAIR * WIDTH * sizeof(float));
         memset(scratch->turned, 0, w->tape.dim * (TILE / PAIR) * sizeof(float));
-        memset(scratch->gathered, 0, TILE * dim * sizeof(float));
     }
     if (count < TILE || s->order) {
+        const int kept = s->order && w->mode == GRADIENT;
+        float *gathered = kept ? kept_entities(w) + tile * TILE * dim : scratch->gathered;
         for (int64_t j = 0; j < count; j++)
-            memcpy(scratch->gathered + j * dim, s->entity + entity_at(s, tile * TILE + j) * dim,
+            memcpy(gathered + j * dim, s->entity + entity_at(s, tile * TILE + j) * dim,
                    dim * sizeof(float));
-        entities = scratch->gathered;
+        memset(gathered + count * dim, 0, (TILE - count) * dim * sizeof(float));
+        entities = gathered;
     }
     for (int64_t j = 0; j < padded(count, BLOCK); j += PAIR) {
         vec square[PAIR] = {{0}};

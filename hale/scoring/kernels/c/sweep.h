@@ -15,7 +15,8 @@ struct sweep {
     const int64_t *order, *place; /* (entities): ids by tile, and its inverse; NULL: 0, 1, 2 ... */
     const float *log_weight; /* (groups, tiles): log2 of the weight that a tile's entities have in */
                              /* the sums of GROUP rows, -INFINITY: they are left out; NULL: 0 */
-    weight *weights; /* kept between the passes; NULL: without gradients */
+    weight *weights; /* kept between the passes, in front of the entities by tile if there is an */
+                     /* order; NULL: without gradients */
     float *tape;     /* kept between the passes; see struct tape */
     float *lse;      /* (rows) */
     /* backward only */
@@ -109,6 +110,15 @@ INLINE int meets(const struct work *w, int64_t tile, int64_t block) {
 
 INLINE int64_t entity_at(const struct sweep *s, int64_t place) {
     return s->order ? s->order[place] : place;
+}
+
+INLINE int64_t weight_bytes(const struct work *w) {
+    return PLANES * w->first_pair[w->tiles] * PAIR_WEIGHTS * sizeof(weight);
+}
+
+/* The entities by tile, which the forward pass gathers and the backward pass reads. */
+INLINE float *kept_entities(const struct work *w) {
+    return (float *)((char *)w->s->weights + weight_bytes(w));
 }
 
 /* Sets `tiles`, `blocks` and `first_pair`, which is NULL if out of memory. */
