@@ -191,7 +191,7 @@ def _hale(known: Facts, chosen: Mapping[str, str], steps: int | None) -> Iterato
     yield Choice("loss.alpha", share, compared)
     weight, why = known.answers - 1, f"answers per query, {known.answers:.1f}, less 1"
     epochs = (steps or 1_000) * batch / (2 * known.triples)
-    if sparse and weight < min(3.0, EPOCHS / epochs):
+    if weight < min(3.0, EPOCHS / epochs):
         weight, why = min(3.0, EPOCHS / epochs), f"{epochs:.0f} epochs; more in fewer, up to 3"
     bounded = round(min(max(weight, WEIGHTS[0]), WEIGHTS[1]), 2)
     yield Choice("loss.weight", bounded, why)
