@@ -112,8 +112,10 @@ def comparable(config: dict) -> dict[str, object]:
     model = config["model"]
     kept["model"] = {"class": model["_target_"].rsplit(".", 1)[-1], "dim": model["dim"]}
     for group in kept.values():
-        for newer in ("_target_", "valid_queries", "test_queries", "weight_decay", "spent"):
-            if group.get(newer) in (None, "auto", 0) or newer == "_target_":
+        for newer in (
+            "_target_", "valid_queries", "test_queries", "weight_decay", "spent", "candidates",
+        ):  # fmt: skip
+            if group.get(newer) in (None, "auto", 0, "all") or newer == "_target_":
                 group.pop(newer, None)
     return json.loads(json.dumps(kept, default=list))
 
