@@ -24,8 +24,8 @@ from hale.scoring.comparators import Comparator
 GROUP = 16
 """Queries of a group, in the kernels too."""
 NEAR_WEIGHT = 0.8
-"""Share of a group's gradient, as estimated, that the near clusters hold, unless these are too
-many: see :func:`most_clusters`."""
+"""Share of a group's sums, as estimated, that the near clusters hold, unless these are too many:
+see :func:`most_clusters`."""
 
 
 class Candidates(NamedTuple):
@@ -36,7 +36,7 @@ class Candidates(NamedTuple):
     """
 
     order_E: Tensor
-    """Ids of all entities, int64."""
+    """Ids of all entities, each once, int64."""
     place_E: Tensor
     """Where an entity is in ``order_E``, int64."""
     log_weight_GC: Tensor
@@ -81,9 +81,9 @@ def near(
 ) -> tuple[Tensor, Candidates]:
     """Group queries that lie together; choose the clusters near each group, and draw some others.
 
-    Near are those that hold ``NEAR_WEIGHT`` of the group's gradient, as the clusters' centres tell
-    it, but no more than :func:`most_clusters`. As many of the others are drawn, without
-    replacement. The random numbers are those of the device's default generator.
+    Near are those that hold ``NEAR_WEIGHT`` of the group's sums, as if all entities of a cluster
+    were at its centre, but no more than :func:`most_clusters`. As many of the others are drawn,
+    without replacement, by the device's default generator.
 
     Returns:
         ``order_N``, the queries by group, and the candidates of the queries in this order.
@@ -98,11 +98,11 @@ def near(
     needed_GK = part_GK.cumsum(1) - part_GK < NEAR_WEIGHT
     log_weight_GC = torch.zeros_like(part_GC).scatter_(1, near_GK, needed_GK.to(part_GC))
     is_near_GC = log_weight_GC > 0
-    ticket_GC = torch.rand_like(part_GC).masked_fill_(is_near_GC, 2.0)
-    ticket_GK, drawn_GK = ticket_GC.topk(most, largest=False)
+    draw_GC = torch.rand_like(part_GC).masked_fill_(is_near_GC, 2.0)
+    draw_GK, drawn_GK = draw_GC.topk(most, largest=False)
     others_G1 = count - is_near_GC.sum(1, keepdim=True)
     chance_G1 = others_G1.clamp(max=most) / others_G1.clamp(min=1)
-    weight_GK = torch.where(ticket_GK < 1, -chance_G1.log().expand_as(ticket_GK), 0.0)
+    weight_GK = torch.where(draw_GK < 1, -chance_G1.log().expand_as(draw_GK), 0.0)
     log_weight_GC.fill_(-math.inf).scatter_(1, drawn_GK, weight_GK)
     log_weight_GC.masked_fill_(is_near_GC, 0.0)
     return order_N, Candidates(clusters.order_E, clusters.place_E, log_weight_GC)
