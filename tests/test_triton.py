@@ -26,12 +26,15 @@ from hale.scoring.activations import (  # noqa: E402
     Temperature,
     XExp,
 )
+from hale.scoring.candidates import Candidates  # noqa: E402
+from hale.scoring.clusters import TILE as CLUSTER  # noqa: E402
 from hale.scoring.comparators import (  # noqa: E402
     Comparator,
     NegativeDot,
     Poincare,
     SquaredEuclidean,
 )
+from hale.scoring.kernels.reference import reference_logsumexp  # noqa: E402
 from hale.scoring.kernels.triton_kernels import forward_kernel  # noqa: E402
 from hale.scoring.kernels.triton_lse import (  # noqa: E402
     Plan,
@@ -142,6 +145,28 @@ def test_any_shape(rows: int, entities: int, dim: int) -> None:
 @pytest.mark.parametrize("dim", [32, 70])
 def test_the_default_plan(dim: int) -> None:
     check(draw(70, 200, dim), SquaredEuclidean(), Hanon(), some_known(70, 200), plan=None)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize("comparator", [SquaredEuclidean(), Poincare()], ids=str)
+def test_candidates_are_those_of_the_reference(comparator: Comparator, masked: bool) -> None:
+    rows, entities = 37, 2 * CLUSTER + 9
+    generator = torch.Generator().manual_seed(3)
+    order_E = torch.randperm(entities, generator=generator).to(DEVICE)
+    log_weight_GC = torch.tensor([[0.0, 1.2, -torch.inf], [-torch.inf, 0, 0.7], [0.3, 0.3, 0.3]])
+    candidates = Candidates(order_E, order_E.argsort(), log_weight_GC.to(DEVICE))
+    known = some_known(rows, entities) if masked else None
+    inputs = draw(rows, entities, 19)
+    exact = [t.double().requires_grad_() for t in inputs]
+    ours = [t.clone().requires_grad_() for t in inputs]
+    rest = (comparator, Hanon(), known)
+    expected_N = reference_logsumexp(*exact, *rest, candidates)
+    actual_N = triton_entity_logsumexp(*ours, *rest, candidates=candidates)
+    weight_N = torch.randn(rows, generator=generator).to(DEVICE)
+    expected = torch.autograd.grad(expected_N @ weight_N.double(), exact)
+    actual = torch.autograd.grad(actual_N @ weight_N, ours)
+    for a, b in zip((actual_N, *actual), (expected_N, *expected), strict=True):
+        assert (a.double() - b).norm() / b.norm() < 1e-4
 
 
 def test_scores_that_all_underflow() -> None:

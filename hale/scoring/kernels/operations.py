@@ -114,10 +114,12 @@ def entity_logsumexp(
     backend = _backend(inputs, comparator, activation)
     if backend == "native":
         return native_entity_logsumexp(_kernel(comparator, activation), *inputs, known, candidates)
-    if backend == "triton" and candidates is None:
+    if backend == "triton":
         from hale.scoring.kernels.triton_lse import triton_entity_logsumexp
 
-        return triton_entity_logsumexp(*inputs, comparator, activation, known)
+        return triton_entity_logsumexp(
+            *inputs, comparator, activation, known, candidates=candidates
+        )
     return reference.reference_logsumexp(*inputs, comparator, activation, known, candidates)
 
 

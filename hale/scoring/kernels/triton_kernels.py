@@ -9,25 +9,24 @@ import triton.language as tl
 from hale.scoring.kernels.triton_scores import compare, harden
 
 
-@triton.jit(do_not_specialize=["num_rows"])
-def bits_kernel(start_ptr, stop_ptr, answer_ptr, known_ptr, num_rows, BLOCK_A: tl.constexpr):
-    """Set bit e % 32 of word (e // 32, n) for each known answer e of the program's row n."""
-    row = tl.program_id(0)
-    start = tl.load(start_ptr + row)
-    stop = tl.load(stop_ptr + row)
-    for first in range(start, stop, BLOCK_A):
-        at = first + tl.arange(0, BLOCK_A)
-        here = at < stop
-        entity = tl.load(answer_ptr + at, mask=here, other=0)
-        bit = tl.full((BLOCK_A,), 1, tl.int32) << (entity % 32).to(tl.int32)
-        tl.atomic_or(known_ptr + (entity // 32) * num_rows + row, bit, mask=here, sem="relaxed")
-
-
 @triton.jit
 def _word(known_ptr, word, row, num_rows, num_entities):
     """One word of known bits for each row."""
     inside = (row < num_rows) & (word * 32 < num_entities)
     return tl.load(known_ptr + word * num_rows.to(tl.int64) + row, mask=inside, other=0)
+
+
+@triton.jit
+def _log_weights(
+    log_weight_ptr, row, inside, place, num_entities,
+    NEAR: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Logarithm of the weight of a block of entities, which is within a cluster, for each row."""
+    weight = tl.zeros(row.shape, tl.float32)
+    if NEAR:
+        at = (row // GROUP).to(tl.int64) * tl.cdiv(num_entities, TILE) + place // TILE
+        weight = tl.load(log_weight_ptr + at, mask=inside, other=float("-inf"))
+    return weight
 
 
 @triton.jit
@@ -69,9 +68,10 @@ def _products(
 
 @triton.jit(do_not_specialize=["num_rows", "num_entities", "tiles_of_split"])
 def forward_kernel(
-    query_ptr, scale_ptr, entity_ptr, known_ptr, partial_ptr, partial_query_ptr,
+    query_ptr, scale_ptr, entity_ptr, known_ptr, log_weight_ptr, partial_ptr, partial_query_ptr,
     num_rows, num_entities, tiles_of_split, rate, beta, gamma, limit, offset,
     COMPARATOR: tl.constexpr, ACTIVATION: tl.constexpr, MASKED: tl.constexpr,
+    NEAR: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, GRADIENT: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr, GRADIENT_PRECISION: tl.constexpr,
@@ -90,44 +90,50 @@ def forward_kernel(
     grad_ND = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     first = split * tiles_of_split * BLOCK_E
     for start in range(first, min(first + tiles_of_split * BLOCK_E, num_entities), BLOCK_E):
-        column_E = tl.arange(0, BLOCK_E)
-        entity_E = start + column_E
-        in_E = entity_E < num_entities
-        dot_NE, entity_sq_E = _products(
-            query_ptr, row_N, in_N, entity_ptr, entity_E, in_E, D, BLOCK_K, PRECISION
+        log_weight_N = _log_weights(
+            log_weight_ptr, row_N, in_N, start, num_entities, NEAR, GROUP, TILE
         )
-        distance_NE, d_dot_NE, d_query_NE, _, d_scale_NE = compare(
-            dot_NE,
-            query_sq_N[:, None],
-            entity_sq_E[None, :],
-            scale_N[:, None],
-            COMPARATOR,
-        )
-        hardened_NE, slope_NE = harden(distance_NE, rate, beta, gamma, limit, offset, ACTIVATION)
-        counts_NE = in_N[:, None] & in_E[None, :]
-        if MASKED:
-            for word in tl.static_range(BLOCK_E // 32):
-                bits_N = _word(known_ptr, start // 32 + word, row_N, num_rows, num_entities)
-                known_NE = ((bits_N[:, None] >> (column_E % 32)[None, :]) & 1) == 1
-                counts_NE &= ~(known_NE & (column_E // 32 == word)[None, :])
-        score_NE = tl.where(counts_NE, -hardened_NE, float("-inf"))
-
-        before_N = peak_N
-        peak_N = tl.maximum(before_N, tl.max(score_NE, axis=1))
-        shift_N = tl.where(peak_N == float("-inf"), 0.0, peak_N)
-        decay_N = tl.exp(before_N - shift_N)
-        weight_NE = tl.exp(score_NE - shift_N[:, None])
-        sum_N = sum_N * decay_N + tl.sum(weight_NE, axis=1)
-        if GRADIENT:
-            weight_NE = tl.where(counts_NE, -slope_NE * weight_NE, 0.0)
-            norm_N = norm_N * decay_N + tl.sum(weight_NE * d_query_NE, axis=1)
-            grad_scale_N = grad_scale_N * decay_N + tl.sum(weight_NE * d_scale_NE, axis=1)
-            grad_ND = tl.dot(
-                weight_NE * d_dot_NE,
-                _block(entity_ptr, entity_E, in_E, 0, D, BLOCK_D),
-                grad_ND * decay_N[:, None],
-                input_precision=GRADIENT_PRECISION,
+        if tl.max(log_weight_N, axis=0) > float("-inf"):
+            column_E = tl.arange(0, BLOCK_E)
+            entity_E = start + column_E
+            in_E = entity_E < num_entities
+            dot_NE, entity_sq_E = _products(
+                query_ptr, row_N, in_N, entity_ptr, entity_E, in_E, D, BLOCK_K, PRECISION
             )
+            distance_NE, d_dot_NE, d_query_NE, _, d_scale_NE = compare(
+                dot_NE,
+                query_sq_N[:, None],
+                entity_sq_E[None, :],
+                scale_N[:, None],
+                COMPARATOR,
+            )
+            hardened_NE, slope_NE = harden(
+                distance_NE, rate, beta, gamma, limit, offset, ACTIVATION
+            )
+            counts_NE = in_N[:, None] & in_E[None, :]
+            if MASKED:
+                for word in tl.static_range(BLOCK_E // 32):
+                    bits_N = _word(known_ptr, start // 32 + word, row_N, num_rows, num_entities)
+                    known_NE = ((bits_N[:, None] >> (column_E % 32)[None, :]) & 1) == 1
+                    counts_NE &= ~(known_NE & (column_E // 32 == word)[None, :])
+            score_NE = tl.where(counts_NE, log_weight_N[:, None] - hardened_NE, float("-inf"))
+
+            before_N = peak_N
+            peak_N = tl.maximum(before_N, tl.max(score_NE, axis=1))
+            shift_N = tl.where(peak_N == float("-inf"), 0.0, peak_N)
+            decay_N = tl.exp(before_N - shift_N)
+            weight_NE = tl.exp(score_NE - shift_N[:, None])
+            sum_N = sum_N * decay_N + tl.sum(weight_NE, axis=1)
+            if GRADIENT:
+                weight_NE = tl.where(counts_NE, -slope_NE * weight_NE, 0.0)
+                norm_N = norm_N * decay_N + tl.sum(weight_NE * d_query_NE, axis=1)
+                grad_scale_N = grad_scale_N * decay_N + tl.sum(weight_NE * d_scale_NE, axis=1)
+                grad_ND = tl.dot(
+                    weight_NE * d_dot_NE,
+                    _block(entity_ptr, entity_E, in_E, 0, D, BLOCK_D),
+                    grad_ND * decay_N[:, None],
+                    input_precision=GRADIENT_PRECISION,
+                )
 
     first_row = split.to(tl.int64) * num_rows
     plane = tl.num_programs(1).to(tl.int64) * num_rows
@@ -143,59 +149,12 @@ def forward_kernel(
         tl.store(partial_query_ptr + at_ND, grad_ND, mask=in_ND)
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_splits"])
-def combine_kernel(
-    query_ptr, partial_ptr, partial_query_ptr,
-    lse_ptr, peak_ptr, inverse_ptr, grad_scale_ptr, grad_query_ptr, num_rows, num_splits,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, GRADIENT: tl.constexpr,
-    BLOCK_S: tl.constexpr, CHUNK_S: tl.constexpr,
-):  # fmt: skip
-    """One row: its LogSumExp, its gradients, and the peak and 1 / sum that give its softmax."""
-    row = tl.program_id(0).to(tl.int64)
-    plane = num_splits.to(tl.int64) * num_rows
-    split_S = tl.arange(0, BLOCK_S)
-    in_S = split_S < num_splits
-    at_S = split_S.to(tl.int64) * num_rows + row
-    peak_S = tl.load(partial_ptr + at_S, mask=in_S, other=float("-inf"))
-    sum_S = tl.load(partial_ptr + plane + at_S, mask=in_S, other=0.0)
-    peak = tl.max(peak_S, axis=0)
-    peak = tl.where(peak == float("-inf"), 0.0, peak)
-    share_S = tl.exp(peak_S - peak)
-    total = tl.sum(share_S * sum_S, axis=0)
-    tl.store(lse_ptr + row, peak + tl.log(total))
-    if GRADIENT:
-        inverse = tl.where(total == 0.0, 0.0, 1.0 / total)
-        tl.store(peak_ptr + row, peak)
-        tl.store(inverse_ptr + row, inverse)
-        norm_S = tl.load(partial_ptr + 2 * plane + at_S, mask=in_S, other=0.0)
-        scale_S = tl.load(partial_ptr + 3 * plane + at_S, mask=in_S, other=0.0)
-        norm = tl.sum(share_S * norm_S, axis=0) * inverse
-        tl.store(grad_scale_ptr + row, tl.sum(share_S * scale_S, axis=0) * inverse)
-
-        dim_D = tl.arange(0, BLOCK_D)
-        in_D = dim_D < D
-        grad_D = tl.zeros((BLOCK_D,), tl.float32)
-        for start in range(0, num_splits, CHUNK_S):
-            split_C = start + tl.arange(0, CHUNK_S)
-            in_C = split_C < num_splits
-            at_C = split_C.to(tl.int64) * num_rows + row
-            peak_C = tl.load(partial_ptr + at_C, mask=in_C, other=float("-inf"))
-            grad_CD = tl.load(
-                partial_query_ptr + at_C[:, None] * D + dim_D[None, :],
-                mask=in_C[:, None] & in_D[None, :],
-                other=0.0,
-            )
-            grad_D += tl.sum(tl.exp(peak_C - peak)[:, None] * grad_CD, axis=0)
-        query_D = tl.load(query_ptr + row * D + dim_D, mask=in_D, other=0.0)
-        grad_D = grad_D * inverse + 2.0 * norm * query_D
-        tl.store(grad_query_ptr + row * D + dim_D, grad_D, mask=in_D)
-
-
 @triton.jit(do_not_specialize=["weight_stride", "num_rows", "num_entities"])
 def grad_entity_kernel(
-    query_ptr, scale_ptr, entity_ptr, known_ptr, peak_ptr, inverse_ptr, weight_ptr, weight_stride,
-    grad_entity_ptr, num_rows, num_entities, rate, beta, gamma, limit, offset,
+    query_ptr, scale_ptr, entity_ptr, known_ptr, log_weight_ptr, peak_ptr, inverse_ptr, weight_ptr,
+    weight_stride, grad_entity_ptr, num_rows, num_entities, rate, beta, gamma, limit, offset,
     COMPARATOR: tl.constexpr, ACTIVATION: tl.constexpr, MASKED: tl.constexpr,
+    NEAR: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr, GRADIENT_PRECISION: tl.constexpr,
@@ -212,37 +171,45 @@ def grad_entity_kernel(
     for start in range(0, num_rows, BLOCK_N):
         row_N = start + tl.arange(0, BLOCK_N)
         in_N = row_N < num_rows
-        scale_N = tl.load(scale_ptr + row_N, mask=in_N, other=1.0)
-        peak_N = tl.load(peak_ptr + row_N, mask=in_N, other=0.0)
-        share_N = tl.load(inverse_ptr + row_N, mask=in_N, other=0.0)
-        share_N *= tl.load(weight_ptr + row_N * weight_stride, mask=in_N, other=0.0)
-        dot_EN, query_sq_N = _products(
-            entity_ptr, entity_E, in_E, query_ptr, row_N, in_N, D, BLOCK_K, PRECISION
+        log_weight_N = _log_weights(
+            log_weight_ptr, row_N, in_N, tile * BLOCK_E, num_entities, NEAR, GROUP, TILE
         )
-        distance_EN, d_dot_EN, _, d_entity_EN, _ = compare(
-            dot_EN,
-            query_sq_N[None, :],
-            entity_sq_E[:, None],
-            scale_N[None, :],
-            COMPARATOR,
-        )
-        hardened_EN, slope_EN = harden(distance_EN, rate, beta, gamma, limit, offset, ACTIVATION)
-        weight_EN = -slope_EN * tl.exp(-hardened_EN - peak_N[None, :]) * share_N[None, :]
-        if MASKED:
-            for word in tl.static_range(BLOCK_E // 32):
-                bits_N = _word(
-                    known_ptr, tile * (BLOCK_E // 32) + word, row_N, num_rows, num_entities
-                )
-                known_EN = ((bits_N[None, :] >> (column_E % 32)[:, None]) & 1) == 1
-                known_EN &= (column_E // 32 == word)[:, None]
-                weight_EN = tl.where(known_EN, 0.0, weight_EN)
-        norm_E += tl.sum(weight_EN * d_entity_EN, axis=1)
-        grad_ED = tl.dot(
-            weight_EN * d_dot_EN,
-            _block(query_ptr, row_N, in_N, 0, D, BLOCK_D),
-            grad_ED,
-            input_precision=GRADIENT_PRECISION,
-        )
+        if tl.max(log_weight_N, axis=0) > float("-inf"):
+            scale_N = tl.load(scale_ptr + row_N, mask=in_N, other=1.0)
+            peak_N = tl.load(peak_ptr + row_N, mask=in_N, other=0.0)
+            share_N = tl.load(inverse_ptr + row_N, mask=in_N, other=0.0)
+            share_N *= tl.load(weight_ptr + row_N * weight_stride, mask=in_N, other=0.0)
+            dot_EN, query_sq_N = _products(
+                entity_ptr, entity_E, in_E, query_ptr, row_N, in_N, D, BLOCK_K, PRECISION
+            )
+            distance_EN, d_dot_EN, _, d_entity_EN, _ = compare(
+                dot_EN,
+                query_sq_N[None, :],
+                entity_sq_E[:, None],
+                scale_N[None, :],
+                COMPARATOR,
+            )
+            hardened_EN, slope_EN = harden(
+                distance_EN, rate, beta, gamma, limit, offset, ACTIVATION
+            )
+            score_EN = log_weight_N[None, :] - hardened_EN
+            weight_EN = -slope_EN * tl.exp(score_EN - peak_N[None, :]) * share_N[None, :]
+            weight_EN = tl.where((log_weight_N > float("-inf"))[None, :], weight_EN, 0.0)
+            if MASKED:
+                for word in tl.static_range(BLOCK_E // 32):
+                    bits_N = _word(
+                        known_ptr, tile * (BLOCK_E // 32) + word, row_N, num_rows, num_entities
+                    )
+                    known_EN = ((bits_N[None, :] >> (column_E % 32)[:, None]) & 1) == 1
+                    known_EN &= (column_E // 32 == word)[:, None]
+                    weight_EN = tl.where(known_EN, 0.0, weight_EN)
+            norm_E += tl.sum(weight_EN * d_entity_EN, axis=1)
+            grad_ED = tl.dot(
+                weight_EN * d_dot_EN,
+                _block(query_ptr, row_N, in_N, 0, D, BLOCK_D),
+                grad_ED,
+                input_precision=GRADIENT_PRECISION,
+            )
     grad_ED += 2.0 * norm_E[:, None] * _block(entity_ptr, entity_E, in_E, 0, D, BLOCK_D)
     dim_D = tl.arange(0, BLOCK_D)
     at_ED = entity_E.to(tl.int64)[:, None] * D + dim_D[None, :]

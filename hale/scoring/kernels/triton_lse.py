@@ -26,14 +26,12 @@ from torch.autograd.function import once_differentiable
 
 from hale.graphs.queries import Known
 from hale.scoring.activations import Activation
+from hale.scoring.candidates import GROUP, Candidates
+from hale.scoring.clusters import TILE
 from hale.scoring.comparators import Comparator
 from hale.scoring.kernels.parameters import parameters
-from hale.scoring.kernels.triton_kernels import (
-    bits_kernel,
-    combine_kernel,
-    forward_kernel,
-    grad_entity_kernel,
-)
+from hale.scoring.kernels.triton_kernels import forward_kernel, grad_entity_kernel
+from hale.scoring.kernels.triton_rows import bits_kernel, combine_kernel
 from hale.scoring.kernels.triton_scores import ACTIVATIONS, COMPARATORS
 
 MAX_DIM = 512
@@ -78,9 +76,11 @@ class Plan:
     gradient_precision: str = "tf32x3"
 
 
-def plan_for(dim: int) -> Plan:
-    """The default plan for a dimension."""
+def plan_for(dim: int, near: bool = False) -> Plan:
+    """The default plan for a dimension; ``near``: blocks of one group and within a cluster."""
     warps = 4 if dim <= 64 else 8
+    if near:
+        return Plan(Tile(16, 32, 32, warps, 2), Tile(16, 32, 32, warps, 2), occupancy=8 // warps)
     return Plan(Tile(64, 32, 32, warps, 2), Tile(32, 64, 32, warps, 2), occupancy=8 // warps)
 
 
@@ -103,6 +103,7 @@ def triton_entity_logsumexp(
     activation: Activation,
     known: Known | None = None,
     plan: Plan | None = None,
+    candidates: Candidates | None = None,
 ) -> Tensor:
     """:func:`~hale.scoring.kernels.operations.entity_logsumexp` in Triton.
 
@@ -116,10 +117,17 @@ def triton_entity_logsumexp(
         activation: increasing map of the distance.
         known: answers of each query that are excluded from its sum; None excludes nothing.
         plan: launch parameters; by default those of :func:`plan_for`.
+        candidates: weights of the terms; None is 1 for all. Entities are processed in their order.
 
     Returns:
         ``lse_N``, differentiable in the first three arguments (once).
     """
+    log_weight_GC = None
+    if candidates is not None:
+        entity_ED = entity_ED.index_select(0, candidates.order_E)
+        log_weight_GC = candidates.log_weight_GC.contiguous()
+        if known is not None:
+            known = known._replace(answer_A=candidates.place_E[known.answer_A])
     tensors = (query_ND, scale_N, entity_ED)
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     lse_N: Tensor = _EntityLogSumExp.apply(  # type: ignore[no-untyped-call]
@@ -127,7 +135,8 @@ def triton_entity_logsumexp(
         comparator,
         activation,
         known,
-        plan or plan_for(query_ND.shape[1]),
+        log_weight_GC,
+        plan or plan_for(query_ND.shape[1], near=candidates is not None),
         differentiable,
     )
     return lse_N
@@ -137,12 +146,14 @@ class _EntityLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, query_ND: Tensor, scale_N: Tensor, entity_ED: Tensor, comparator: Comparator,
-        activation: Activation, known: Known | None, plan: Plan, differentiable: bool,
+        activation: Activation, known: Known | None, log_weight_GC: Tensor | None, plan: Plan,
+        differentiable: bool,
     ) -> Tensor:  # fmt: skip
         (num_rows, dim), num_entities = query_ND.shape, len(entity_ED)
         lse_N, peak_N, inverse_N, grad_scale_N = (torch.empty_like(scale_N) for _ in range(4))
         grad_query_ND = torch.empty_like(query_ND) if differentiable else None
-        ctx.rest = _constants(comparator, activation, dim, known is not None)
+        switches = {"MASKED": known is not None, "NEAR": log_weight_GC is not None}
+        ctx.rest = _constants(comparator, activation, dim) | switches
         tile = plan.forward
         row_blocks = triton.cdiv(num_rows, tile.rows)
         tiles = triton.cdiv(num_entities, tile.entities)
@@ -155,7 +166,7 @@ class _EntityLogSumExp(torch.autograd.Function):
             known_WN = None if known is None else _bits(known, num_rows, num_entities)
             if num_rows:
                 forward_kernel[row_blocks, splits](
-                    query_ND, scale_N, entity_ED, known_WN, partial_4SN, partial_SND,
+                    query_ND, scale_N, entity_ED, known_WN, log_weight_GC, partial_4SN, partial_SND,
                     num_rows, num_entities, tiles_of_split, **ctx.rest,
                     GRADIENT=differentiable, **_options(plan, tile, dim),
                 )  # fmt: skip
@@ -167,22 +178,23 @@ class _EntityLogSumExp(torch.autograd.Function):
                 )  # fmt: skip
         ctx.plan = plan
         ctx.save_for_backward(
-            query_ND, scale_N, entity_ED, known_WN, peak_N, inverse_N, grad_query_ND, grad_scale_N
-        )
+            query_ND, scale_N, entity_ED, known_WN, log_weight_GC, peak_N, inverse_N, grad_query_ND,
+            grad_scale_N,
+        )  # fmt: skip
         return lse_N
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, weight_N: Tensor) -> tuple[Tensor | None, ...]:
-        query_ND, scale_N, entity_ED, known_WN, peak_N, inverse_N, *grads = ctx.saved_tensors
-        grad_query_ND, grad_scale_N = grads
+        *inputs, peak_N, inverse_N, grad_query_ND, grad_scale_N = ctx.saved_tensors
+        query_ND, scale_N, entity_ED, known_WN, log_weight_GC = inputs
         num_rows, num_entities = len(query_ND), len(entity_ED)
         grad_entity_ED = torch.empty_like(entity_ED) if ctx.needs_input_grad[2] else None
         if grad_entity_ED is not None:
             tile = ctx.plan.backward
             with torch.cuda.device_of(query_ND):  # type: ignore[no-untyped-call]
                 grad_entity_kernel[triton.cdiv(num_entities, tile.entities),](
-                    query_ND, scale_N, entity_ED, known_WN, peak_N, inverse_N,
+                    query_ND, scale_N, entity_ED, known_WN, log_weight_GC, peak_N, inverse_N,
                     weight_N, weight_N.stride(0), grad_entity_ED, num_rows, num_entities,
                     **ctx.rest, **_options(ctx.plan, tile, query_ND.shape[1]),
                 )  # fmt: skip
@@ -190,21 +202,14 @@ class _EntityLogSumExp(torch.autograd.Function):
             weight_N[:, None] * grad_query_ND,
             weight_N * grad_scale_N,
             grad_entity_ED,
-            *(None,) * 5,
+            *(None,) * 6,
         )
 
 
-def _constants(
-    comparator: Comparator, activation: Activation, dim: int, masked: bool
-) -> dict[str, Any]:
-    return {
-        **parameters(activation),
-        "COMPARATOR": type(comparator).__name__,
-        "ACTIVATION": type(activation).__name__,
-        "MASKED": masked,
-        "D": dim,
-        "BLOCK_D": _padded(dim),
-    }
+def _constants(comparator: Comparator, activation: Activation, dim: int) -> dict[str, Any]:
+    names = {"COMPARATOR": type(comparator).__name__, "ACTIVATION": type(activation).__name__}
+    sizes = {"GROUP": GROUP, "TILE": TILE, "D": dim, "BLOCK_D": _padded(dim)}
+    return parameters(activation) | names | sizes
 
 
 def _options(plan: Plan, tile: Tile, dim: int) -> dict[str, Any]:
