@@ -107,20 +107,18 @@ def entity_logsumexp(
         HaleError: HALE_KERNEL names no backend, or one that does not support this call.
     """
     _require_rows(len(query_ND), scale_N, *(known[:2] if known else ()))
-    known = None if known is None else Known(*(as_int64("known answers", part) for part in known))
+    known = known and Known(*(as_int64("known answers", part) for part in known))
     if candidates:
         candidates.require_fit(len(query_ND), len(entity_ED))
-    inputs = (query_ND, scale_N, entity_ED)
+    inputs, rest = (query_ND, scale_N, entity_ED), (comparator, activation, known)
     backend = _backend(inputs, comparator, activation)
     if backend == "native":
         return native_entity_logsumexp(_kernel(comparator, activation), *inputs, known, candidates)
     if backend == "triton":
         from hale.scoring.kernels.triton_lse import triton_entity_logsumexp
 
-        return triton_entity_logsumexp(
-            *inputs, comparator, activation, known, candidates=candidates
-        )
-    return reference.reference_logsumexp(*inputs, comparator, activation, known, candidates)
+        return triton_entity_logsumexp(*inputs, *rest, candidates=candidates)
+    return reference.reference_logsumexp(*inputs, *rest, candidates)
 
 
 def _require_rows(count: int, *tensors: Tensor) -> None:

@@ -110,14 +110,14 @@ def triton_entity_logsumexp(
     It takes what is :func:`supported`.
 
     Args:
-        query_ND: query vectors, float32.
-        scale_N: the comparator's positive scale of each query, float32.
-        entity_ED: entity vectors, float32.
-        comparator: distance from a dot product, the two squared norms and the scale.
-        activation: increasing map of the distance.
-        known: answers of each query that are excluded from its sum; None excludes nothing.
+        query_ND: as there, in float32.
+        scale_N: the same.
+        entity_ED: the same; processed in the order of the candidates.
+        comparator: as there.
+        activation: as there.
+        known: as there.
         plan: launch parameters; by default those of :func:`plan_for`.
-        candidates: weights of the terms; None is 1 for all. Entities are processed in their order.
+        candidates: as there.
 
     Returns:
         ``lse_N``, differentiable in the first three arguments (once).
@@ -130,14 +130,10 @@ def triton_entity_logsumexp(
             known = known._replace(answer_A=candidates.place_E[known.answer_A])
     tensors = (query_ND, scale_N, entity_ED)
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    plan = plan or plan_for(query_ND.shape[1], near=candidates is not None)
     lse_N: Tensor = _EntityLogSumExp.apply(  # type: ignore[no-untyped-call]
         *(t.contiguous() for t in tensors),
-        comparator,
-        activation,
-        known,
-        log_weight_GC,
-        plan or plan_for(query_ND.shape[1], near=candidates is not None),
-        differentiable,
+        *(comparator, activation, known, log_weight_GC, plan, differentiable),
     )
     return lse_N
 
