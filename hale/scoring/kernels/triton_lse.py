@@ -105,9 +105,7 @@ def triton_entity_logsumexp(
     plan: Plan | None = None,
     candidates: Candidates | None = None,
 ) -> Tensor:
-    """:func:`~hale.scoring.kernels.operations.entity_logsumexp` in Triton.
-
-    It takes what is :func:`supported`.
+    """:func:`~hale.scoring.kernels.operations.entity_logsumexp` of what is :func:`supported`.
 
     Args:
         query_ND: as there, in float32.
