@@ -23,6 +23,7 @@ from hale.scoring.clusters import (
 from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.kernels.operations import entity_logsumexp
 from hale.scoring.kernels.reference import reference_logsumexp
+from hale.scoring.table import ScoreMatrix, Table
 
 EUCLIDEAN = (SquaredEuclidean(), Hanon())
 
@@ -146,19 +147,18 @@ def clusters_of(entity_ED: torch.Tensor) -> Clusters:
     return Clusters(order_E, order_E.argsort(), centres(entity_ED, order_E))
 
 
+def draw_sums(query_ND, scale_N, entity_ED, clusters: Clusters, draws: int) -> torch.Tensor:
+    """LogSumExps of so many draws, by the score matrix that the losses use."""
+    torch.manual_seed(0)
+    scores = ScoreMatrix(query_ND, scale_N, Table(entity_ED), *EUCLIDEAN, clusters)
+    return torch.stack([scores.logsumexp() for _ in range(draws)])
+
+
 def test_the_expected_sum_is_the_sum_over_all_entities():
     query_ND, scale_N, entity_ED = lie_in_blobs(40, 30 * TILE)
     clusters = clusters_of(entity_ED)
     exact_N = entity_logsumexp(query_ND, scale_N, entity_ED, *EUCLIDEAN).double().exp()
-    torch.manual_seed(0)
-    draws = []
-    for _ in range(400):
-        order_N, candidates = near(query_ND, scale_N, clusters, *EUCLIDEAN)
-        lse_N = entity_logsumexp(
-            query_ND[order_N], scale_N[order_N], entity_ED, *EUCLIDEAN, None, candidates
-        )
-        draws.append(torch.empty_like(lse_N).index_copy(0, order_N, lse_N).double().exp())
-    drawn_TN = torch.stack(draws)
+    drawn_TN = draw_sums(query_ND, scale_N, entity_ED, clusters, 400).double().exp()
     error_N = drawn_TN.std(0) / 400**0.5
     assert ((drawn_TN.mean(0) - exact_N).abs() < 5 * error_N + 1e-5 * exact_N).all()
 
@@ -169,15 +169,8 @@ def test_the_variance_falls_with_the_share_that_is_visited(monkeypatch):
     spread = []
     for most in (2, 6, 18, 40):
         monkeypatch.setattr("hale.scoring.candidates.most_clusters", lambda _, most=most: most)
-        torch.manual_seed(0)
-        draws = []
-        for _ in range(60):
-            order_N, candidates = near(query_ND, scale_N, clusters, *EUCLIDEAN)
-            lse_N = entity_logsumexp(
-                query_ND[order_N], scale_N[order_N], entity_ED, *EUCLIDEAN, None, candidates
-            )
-            draws.append(torch.empty_like(lse_N).index_copy(0, order_N, lse_N))
-        spread.append(float(torch.stack(draws).std(0).mean()))
+        drawn_TN = draw_sums(query_ND, scale_N, entity_ED, clusters, 60)
+        spread.append(float(drawn_TN.std(0).mean()))
     assert spread[0] > 1.5 * spread[1] > 2.25 * spread[2]
     assert spread[3] < 1e-5
 

@@ -116,12 +116,14 @@ class EntityClusters(nn.Module):
     """
 
     order_E: Tensor
+    place_E: Tensor
     centre_CD: Tensor
     steps: Tensor
 
     def __init__(self, num_entities: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("order_E", torch.arange(num_entities))
+        self.register_buffer("place_E", torch.arange(num_entities))
         self.register_buffer("centre_CD", torch.zeros(-(-num_entities // TILE), dim))
         self.register_buffer("steps", torch.zeros(2, dtype=torch.int64))  # now, at the next rebuild
 
@@ -131,8 +133,9 @@ class EntityClusters(nn.Module):
         now, rebuild = self.steps.tolist()
         if now >= rebuild:
             self.order_E = in_clusters(entity_ED)
+            self.place_E = self.order_E.argsort()
             self.steps[1] = max(FIRST_REBUILD, 2 * now)
         if now >= rebuild or now % CENTRES_EVERY == 0:
             self.centre_CD = centres(entity_ED, self.order_E)
         self.steps[0] += 1
-        return Clusters(self.order_E, self.order_E.argsort(), self.centre_CD)
+        return Clusters(self.order_E, self.place_E, self.centre_CD)
