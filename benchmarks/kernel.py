@@ -29,7 +29,7 @@ from hale.scoring.clusters import Clusters, centres, in_clusters
 from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.kernels.binding import Kernel
 from hale.scoring.kernels.operations import chosen_scores, entity_logsumexp, find_kernel
-from hale.scoring.table import Table
+from hale.scoring.table import ScoreMatrix, Table
 
 SHAPES = (
     (102, 40_943, 32), (409, 40_943, 32), (102, 14_541, 32), (409, 14_541, 32), (102, 14_541, 256),
@@ -133,11 +133,8 @@ def near_ways(rows: int, entities: int, dim: int) -> tuple[Row, dict[str, Callab
         return near(query_ND.detach(), scale_N.detach(), clusters, *rest)
 
     def some() -> None:
-        order_N, candidates = choose()
-        lse_N = entity_logsumexp(
-            query_ND[order_N], scale_N[order_N], entity_ED, *rest, None, candidates
-        )
-        torch.autograd.grad(lse_N.mean(), leaves)
+        scores = ScoreMatrix(query_ND, scale_N, Table(entity_ED), *rest, clusters)
+        torch.autograd.grad(scores.logsumexp().mean(), leaves)
 
     def everything() -> None:
         torch.autograd.grad(entity_logsumexp(*leaves, *rest).mean(), leaves)
