@@ -6,7 +6,7 @@ The folder has the snapshots in folders 0, 1, 2, ...: each with the new triples 
 test. A model is trained on snapshot 0; after each further one it is updated in a share of all
 seconds spent so far, and others are trained anew on all triples known by then: for as many seconds
 as the update, and for the total. Each is ranked on the tests of all snapshots so far, among all
-entities known by then. Settings are ``KEY=VALUE``, by default those of ``SETTINGS``.
+entities known by then. Settings are ``KEY=VALUE``; without any they are the defaults of hale.
 """
 
 import argparse
@@ -25,11 +25,6 @@ from hale.cli.update import settings_of
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.trained import TrainedModel
 
-SETTINGS = (
-    "model=mure loss=hale activation=hanon optimizer=adam optimizer.lr=.03 optimizer.eps=.00001 "
-    "optimizer.betas=[.9,.99] loss.mask_known=true loss.weight=3 loss.alpha=.05 "
-    "activation.beta=1.5 data.batch_size=8192 model.dim=32 model.scale_lr_multiplier=.1"
-)
 COMMON: Row = {"test": False, "validations": 4}
 UPDATE, SHORT, TOTAL = "update", "anew, same seconds", "anew, total seconds"
 
@@ -67,8 +62,7 @@ def main() -> None:
 
 def protocol(given: argparse.Namespace, seed: int) -> Iterator[Row]:
     """A row for each snapshot and way: seconds, steps, MRR of all tests and of each."""
-    words = given.settings or SETTINGS.split()
-    settings = {**settings_of(words), **COMMON, "threads": given.threads}
+    settings = {**settings_of(given.settings), **COMMON, "threads": given.threads}
     first = KnowledgeGraph.read(given.snapshots / "0", unseen="keep")
     graph, total, tests = first, given.seconds, [len(first.test)]
     with tempfile.TemporaryDirectory() as temporary:

@@ -278,6 +278,29 @@ def test_the_record_names_the_parent_and_settings_do_not_add_up(parent, tmp_path
     assert [run.path.name for run in find_runs(tmp_path)] == ["2", "first"]
 
 
+def test_the_loss_weight_follows_the_epochs_where_a_recipe_chose_it(parent, tmp_path):
+    def update(steps: int, folder: str, of: Path = parent, **settings) -> dict:
+        given = {name.replace("_", ".", 1): value for name, value in settings.items()}
+        model = hale.update(of, NEW, steps=steps, folder=tmp_path / folder, settings=given)
+        assert finish(tmp_path / folder) == model.record  # which is kept
+        return model.record
+
+    chosen = hale.load(parent).record["config"]["loss"]["weight"]
+    short, long = update(2, "short"), update(400, "long")
+    assert short["config"]["loss"]["weight"] == 3.0
+    assert abs(long["config"]["loss"]["weight"] - chosen) < 0.1
+    assert short["recipe"]["chosen"][-1]["why"] == "2 epochs; more in fewer, up to 3"
+    again = hale.update(tmp_path / "short", [("f9", "one", "f1")], steps=400)
+    assert again.record["config"]["loss"]["weight"] < 3.0
+    assert update(2, "typed", loss_weight=1.25)["config"]["loss"]["weight"] == 1.25
+
+
+def test_a_weight_that_the_user_chose_stays(graph):
+    settings = {**SETTINGS, "loss.weight": 1.25}
+    model = hale.fit(graph, model="mure", steps=2, dim=8, settings=settings)
+    assert model.update(NEW, steps=2).record["config"]["loss"]["weight"] == 1.25
+
+
 def test_from_a_model_in_memory_and_back(graph):
     model = hale.fit(graph, model="transe", steps=5, dim=8, settings=SETTINGS)
     grown = model.update(NEW, steps=3)

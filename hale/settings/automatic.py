@@ -171,6 +171,14 @@ def values(known: Facts, chosen: Mapping[str, str], dim: int, steps: int | None)
     return list(found.values())
 
 
+def loss_weight(known: Facts, epochs: float) -> Choice:
+    """The loss weight for a graph and a number of epochs."""
+    weight, why = known.answers - 1, f"answers per query, {known.answers:.1f}, less 1"
+    if weight < min(3.0, EPOCHS / epochs):
+        weight, why = min(3.0, EPOCHS / epochs), f"{epochs:.0f} epochs; more in fewer, up to 3"
+    return Choice("loss.weight", round(min(max(weight, WEIGHTS[0]), WEIGHTS[1]), 2), why)
+
+
 @cache
 def _rules() -> list[Rule]:
     return read_rules(conf_dir() / "recipe" / "auto.yaml")
@@ -189,12 +197,7 @@ def _hale(known: Facts, chosen: Mapping[str, str], steps: int | None) -> Iterato
     share = round(min(0.2, queries / batch), 4)
     compared = f"{round(share * batch)} queries a step against {known.entities:,} entities"
     yield Choice("loss.alpha", share, compared)
-    weight, why = known.answers - 1, f"answers per query, {known.answers:.1f}, less 1"
-    epochs = (steps or 1_000) * batch / (2 * known.triples)
-    if weight < min(3.0, EPOCHS / epochs):
-        weight, why = min(3.0, EPOCHS / epochs), f"{epochs:.0f} epochs; more in fewer, up to 3"
-    bounded = round(min(max(weight, WEIGHTS[0]), WEIGHTS[1]), 2)
-    yield Choice("loss.weight", bounded, why)
+    yield loss_weight(known, (steps or 1_000) * batch / (2 * known.triples))
     yield Choice("loss.mask_known", not sparse, graph)
     if chosen.get("activation") == "hanon":
         yield Choice("activation.beta", 2.0 if sparse else 1.5, graph)

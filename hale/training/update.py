@@ -29,7 +29,8 @@ from hale.settings.checks import require_settings
 from hale.training.fit import train
 from hale.training.job import make_parts, with_plan
 from hale.training.plan import kept_plan
-from hale.training.update_settings import Update, reading, set_values, update_job
+from hale.training.settle import kept_choices
+from hale.training.update_settings import Update, reading, set_values, update_job, with_values
 from hale.training.warm_start import WarmStart, saved_optimizer
 
 START = "start"
@@ -132,15 +133,17 @@ def finish(folder: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
     model, _, graph, started = read_model(folder / START)
     cfg = OmegaConf.create(started["config"])
     set_values(cfg, settings or {})
+    plan, kept = kept_plan(folder), kept_choices(folder)
     chosen = [Choice(**choice) for choice in started["recipe"]["chosen"]]
     job = Update(
         cfg, started["choices"], started["overrides"], folder, started["name"], chosen=chosen,
         parent=started["parent"],
     )  # fmt: skip
-    plan, home = kept_plan(folder), job.parent["folder"]
+    home = job.parent["folder"]
     state = saved_optimizer(Path(home), job.parent["fingerprint"]) if home else None
     start = WarmStart(model.state_dict(), _kinds(cfg), state)
-    return train(with_plan(job, plan) if plan else job, lambda: graph, [start])
+    kept_job = with_plan(with_values(job, kept), plan) if plan and kept else job
+    return train(kept_job, lambda: graph, [start])
 
 
 def is_update(folder: Path) -> bool:

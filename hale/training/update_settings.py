@@ -1,8 +1,9 @@
 """The settings of an update: those of the run that it updates, but for what is given."""
 
+import copy
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hale.graphs.triple_file import Form
 from hale.runs.model_path import find_model
 from hale.runs.trained import TrainedModel
 from hale.settings import conf_dir
-from hale.settings.automatic import Choice
+from hale.settings.automatic import Choice, Facts, loss_weight
 from hale.settings.compose import one_budget
 from hale.training.job import Job
 
@@ -26,6 +27,8 @@ FIXED = ("model", "activation", "dataset", "recipe", "strategy", "experiment", "
 SMALLER, SMALLEST = 4, 512
 """So many times smaller is an update's batch, but for batches of no more than the second number: a
 short budget holds few steps."""
+WEIGHT = "loss.weight"
+"""Chosen again for an update if the automatic recipe chose it: few epochs need a larger one."""
 FASTER = 1.5
 """So many times larger is an update's learning rate at the start."""
 
@@ -70,7 +73,7 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
         ("data.batch_size", max(batch // SMALLER, min(batch, SMALLEST)), batch),
         ("optimizer.lr", FASTER * lr, lr),
     ]
-    chosen = []
+    chosen = [c for c in _chosen(record) if c.name == WEIGHT and WEIGHT not in settings]
     for name, value, old in rules:
         if name not in settings:
             OmegaConf.update(cfg, name, value)
@@ -85,6 +88,33 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
     overrides = [f"{name}={value}" for name, value in settings.items()]
     choices: Mapping[str, Any] = record["choices"]
     return Update(cfg, choices, overrides, folder, folder.name, chosen=chosen, parent=parent)
+
+
+def reweighted(job: Update, known: Facts, epochs: float) -> Update:
+    """The update with the loss weight for its graph and epochs, if that is open.
+
+    Args:
+        job: of the update.
+        known: of the grown graph.
+        epochs: that the update's budget holds.
+    """
+    if all(choice.name != WEIGHT for choice in job.chosen):
+        return job
+    others = [choice for choice in job.chosen if choice.name != WEIGHT]
+    return with_values(job, [*others, loss_weight(known, epochs)])
+
+
+def with_values(job: Update, chosen: Sequence[Choice]) -> Update:
+    """The update with these values chosen."""
+    cfg = copy.deepcopy(job.cfg)
+    for choice in chosen:
+        OmegaConf.update(cfg, choice.name, choice.value)
+    return replace(job, cfg=cfg, chosen=chosen)
+
+
+def _chosen(record: Mapping[str, Any]) -> list[Choice]:
+    """What the recipe of a run chose, from its record."""
+    return [Choice(**choice) for choice in (record.get("recipe") or {}).get("chosen", ())]
 
 
 def _settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> DictConfig:
