@@ -31,7 +31,7 @@ from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
-from hale.scoring.kernels import binding, native, operations
+from hale.scoring.kernels import binding, native, operations, pages
 from hale.scoring.kernels import compile as compiling
 from hale.scoring.kernels.compile import CompileError, find_compiler, shared_library
 from hale.training.module import LinkPrediction
@@ -425,3 +425,23 @@ def test_a_failed_build_says_why(tmp_path, monkeypatch):
     monkeypatch.setenv("HALE_CACHE_DIR", str(tmp_path))
     with pytest.raises(CompileError, match=r"cc.* failed: .*error"):
         shared_library(binding.SOURCES, ("ACTIVATION=nonsense",))
+
+
+def test_large_gradients_take_the_pages_of_those_that_are_gone(monkeypatch):
+    monkeypatch.setattr(pages, "LARGE", 0)
+    monkeypatch.setattr(pages, "_last", [])
+    like = torch.empty(3, 5)
+    first = pages.empty_like(like).fill_(1)
+    second = pages.empty_like(like).fill_(2)
+    assert (first == 1).all()
+    address = second.data_ptr()
+    del second
+    third = pages.empty_like(like)
+    assert third.data_ptr() == address
+    assert third.shape == like.shape
+    assert third.is_contiguous()
+    view = third[1:]
+    del third
+    assert pages.empty_like(like).data_ptr() != address
+    assert view.data_ptr() == address + 5 * 4
+    assert pages.empty_like(torch.empty(4, 5)).numel() == 20

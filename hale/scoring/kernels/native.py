@@ -17,6 +17,7 @@ from hale.graphs.queries import Known
 from hale.scoring.candidates import GROUP, Candidates
 from hale.scoring.clusters import TILE
 from hale.scoring.kernels.binding import Inputs, Kernel, arguments_of
+from hale.scoring.kernels.pages import empty_like
 
 
 def native_entity_logsumexp(
@@ -153,7 +154,7 @@ class _NativeEntityLogSumExp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream_N: Tensor) -> tuple[Tensor | None, ...]:
         kernel, inputs = ctx.kernel, ctx.saved_tensors
-        query_ND, scale_N, entity_ED = map(torch.empty_like, inputs)
+        query_ND, scale_N, entity_ED = map(empty_like, inputs)
         if ctx.which.candidates is not None:
             entity_ED.zero_()  # what no query meets is not written
         gradients = (query_ND, scale_N, entity_ED)
