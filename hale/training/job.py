@@ -93,7 +93,8 @@ def with_choices(job: Job, chosen: Sequence[Choice]) -> Job:
     typed = [*(f"{c.name}={c.value}" for c in groups), *job.search_path, *job.overrides]
     composed = compose(typed, values)
     choices = dict(composed.hydra.runtime.choices)
-    return replace(job, cfg=_without_hydra(composed), choices=choices, chosen=chosen)
+    effective = [c for c in chosen if c in groups or OmegaConf.select(composed, c.name) == c.value]
+    return replace(job, cfg=_without_hydra(composed), choices=choices, chosen=effective)
 
 
 def with_plan(job: Job, plan: EvaluationPlan) -> Job:
