@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.measure import facts, parse, parser, write_json
 
-BENCHMARKS = ("kernel", "step", "epoch", "ranking", "loading")
+BENCHMARKS = ("kernel", "step", "epoch", "size", "ranking", "loading")
 
 
 def main() -> None:

@@ -19,13 +19,14 @@ from benchmarks.own_report import report
 from benchmarks.own_systems import HALE, SYSTEMS, Task, applies, hale_overrides
 from benchmarks.race import record_path
 from benchmarks.race_report import seconds_to, write_report
+from benchmarks.size import WAYS
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
 from hale.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("kernel", "step", "epoch", "ranking", "loading")
+NAMES = ("kernel", "step", "epoch", "size", "ranking", "loading")
 RUN_ALL = """
 import runpy, sys
 sys.modules["pykeen"] = None  # as if it were not installed
@@ -97,6 +98,15 @@ def test_every_size_has_its_own_peak(quick):
     assert all(row["N"] * row["E"] <= 4_096_000 and row["within 4 GiB"] for row in rows)
     parts = ("imports MiB", "graph MiB", "tables MiB", "step MiB")
     assert all(0 < sum(row[part] for part in parts) <= row["peak MiB"] + 1 for row in rows)
+
+
+def test_a_step_is_its_gradients_and_the_optimizer_in_every_way(quick):
+    rows = quick[0]["size"]["tables"]["size"]
+    assert [(row["way"], row["E"]) for row in rows] == [(w, e) for w in WAYS for e in (1000, 2000)]
+    for row in rows:
+        parts = (row["loss and gradients ms"], row["optimizer ms"])
+        assert 0 < max(parts) <= row["step ms"] <= 3 * sum(parts)  # medians of three steps
+        assert (row["clustering s"] > 1e-4) == (row["way"] != "all")
 
 
 def test_without_pykeen_hale_is_measured_alone(quick):

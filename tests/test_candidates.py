@@ -19,6 +19,7 @@ from hale.scoring.clusters import (
     EntityClusters,
     centres,
     in_clusters,
+    interval_factor,
 )
 from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.kernels.operations import entity_logsumexp
@@ -194,6 +195,7 @@ def test_clusters_of_a_run_are_rebuilt_now_and_then_and_kept_with_it():
         state.step(entity_ED + step)
         rebuilt += [step] if state.order_E is not before else []
     assert rebuilt == [0, FIRST_REBUILD, 2 * FIRST_REBUILD, 4 * FIRST_REBUILD]
+    assert [interval_factor(entities) for entities in (300, 100_000, 1_000_000)] == [1, 1, 10]
     other = EntityClusters(300, 3)
     other.load_state_dict(state.state_dict())
     for one, wanted in zip(other.step(entity_ED), state.step(entity_ED), strict=True):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hale.errors import HaleError, checked, require_type, require_whole
-from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.ranking import rank_batch, top_k
 from hale.graphs.ids import query_rows, triple_rows
 from hale.graphs.kg import KnowledgeGraph, reciprocal
@@ -34,6 +33,9 @@ from hale.runs.naming import Answer, Name, Neighbour, query_ids, triple_ids
 from hale.scoring.activations import Activation, Identity
 from hale.scoring.comparators import NegativeDot
 from hale.scoring.table import ScoreMatrix, Table
+
+if TYPE_CHECKING:
+    from hale.evaluation.metrics import RankingMetrics
 
 QUERIES_AT_ONCE = 256
 
@@ -147,7 +149,7 @@ class TrainedModel:
         rank_2T = torch.cat(ranks).view(2, -1) if ranks else torch.zeros(2, 0)
         return rank_2T.T.double().cpu().numpy()
 
-    def evaluate(self, triple_T3: Tensor) -> RankingMetrics:
+    def evaluate(self, triple_T3: Tensor) -> "RankingMetrics":
         """Filtered ranking metrics of triples of ids, over both directions.
 
         Raises:
@@ -156,6 +158,8 @@ class TrainedModel:
         query_T3 = self._both_directions(triple_T3)
         if not len(query_T3):
             raise HaleError("there are no triples to evaluate")
+        from hale.evaluation.metrics import RankingMetrics, evaluate  # which take a second
+
         metrics = RankingMetrics(2 * self.graph.num_relations).to(self._device)
         evaluate(self._scores, self._batches(query_T3), metrics)
         return metrics

@@ -17,7 +17,7 @@ SAMPLE = 128
 """Entities of a node that decide along which direction it is split."""
 CENTRES_EVERY, FIRST_REBUILD = 25, 100
 """Steps between two updates of the centres; steps after which the clusters are first rebuilt, and
-then whenever the number of steps has doubled."""
+then whenever the number of steps has doubled. Both are multiplied by :func:`interval_factor`."""
 
 
 class Clusters(NamedTuple):
@@ -107,6 +107,11 @@ def centres(entity_ED: Tensor, order_E: Tensor) -> Tensor:
     return centre_CD
 
 
+def interval_factor(num_entities: int) -> int:
+    """How many times as seldom a large table is clustered, which takes 4 µs per entity."""
+    return max(1, num_entities // 100_000)
+
+
 class EntityClusters(nn.Module):
     """The clusters of an entity table that is being trained, kept with a run's checkpoints.
 
@@ -131,11 +136,12 @@ class EntityClusters(nn.Module):
     def step(self, entity_ED: Tensor) -> Clusters:
         """The clusters for the next step; rebuilt, or with new centres, when it is time to."""
         now, rebuild = self.steps.tolist()
+        factor = interval_factor(len(entity_ED))
         if now >= rebuild:
             self.order_E = in_clusters(entity_ED)
             self.place_E = self.order_E.argsort()
-            self.steps[1] = max(FIRST_REBUILD, 2 * now)
-        if now >= rebuild or now % CENTRES_EVERY == 0:
+            self.steps[1] = max(factor * FIRST_REBUILD, 2 * now)
+        if now >= rebuild or now % (factor * CENTRES_EVERY) == 0:
             self.centre_CD = centres(entity_ED, self.order_E)
         self.steps[0] += 1
         return Clusters(self.order_E, self.place_E, self.centre_CD)
