@@ -10,9 +10,11 @@ from test_entity_logsumexp import IDS, PAIRS, differentiate, draw, mask, relativ
 
 import hale
 from hale.errors import ArgumentError
+from hale.scoring import clusters as clustering
 from hale.scoring.activations import Hanon
 from hale.scoring.candidates import GROUP, Candidates, near
 from hale.scoring.clusters import (
+    CENTRES_EVERY,
     FIRST_REBUILD,
     TILE,
     Clusters,
@@ -195,7 +197,25 @@ def test_clusters_of_a_run_are_rebuilt_now_and_then_and_kept_with_it():
         state.step(entity_ED + step)
         rebuilt += [step] if state.order_E is not before else []
     assert rebuilt == [0, FIRST_REBUILD, 2 * FIRST_REBUILD, 4 * FIRST_REBUILD]
+
+
+def test_large_tables_are_clustered_less_often(monkeypatch):
+    monkeypatch.setattr(clustering, "interval_factor", lambda entities: 3)
+    state, entity_ED = EntityClusters(300, 3), torch.randn(300, 3)
+    changed = []
+    for step in range(3 * FIRST_REBUILD + 1):
+        before = state.order_E, state.centre_CD
+        state.step(entity_ED + step)
+        changed += [step] if state.centre_CD is not before[1] else []
+        assert (state.order_E is not before[0]) == (step in (0, 3 * FIRST_REBUILD))
+    assert changed == list(range(0, 3 * FIRST_REBUILD + 1, 3 * CENTRES_EVERY))
     assert [interval_factor(entities) for entities in (300, 100_000, 1_000_000)] == [1, 1, 10]
+
+
+def test_clusters_are_kept(tmp_path):
+    state, entity_ED = EntityClusters(300, 3), torch.randn(300, 3)
+    for step in range(30):
+        state.step(entity_ED + step)
     other = EntityClusters(300, 3)
     other.load_state_dict(state.state_dict())
     for one, wanted in zip(other.step(entity_ED), state.step(entity_ED), strict=True):

@@ -5,13 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hale.errors import HaleError
+from hale.errors import ArgumentError, HaleError
 from hale.graphs.queries import Known
 from hale.scoring.activations import Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.scoring.kernels import binding, operations, reference
-from hale.scoring.kernels.operations import entity_logsumexp, kernel_variant
+from hale.scoring.kernels.operations import chosen_scores, entity_logsumexp, kernel_variant
 from hale.scoring.kernels.reference import reference_sweep
+from hale.scoring.table import Table
 
 ACTIVATIONS = (Identity(), Temperature(0.7), Hanon(), Halin(beta=3.0), XExp(limit=2.0), Artanh())
 PAIRS = [
@@ -178,3 +179,30 @@ def test_an_activation_of_the_users_own_falls_back(monkeypatch):
     inputs, _ = draw(2, 3, 2)
     lse = entity_logsumexp(*inputs, SquaredEuclidean(), Square())
     torch.testing.assert_close(lse, naive(*inputs, SquaredEuclidean(), Square()))
+
+
+@pytest.mark.parametrize("kernel", ["reference", ""])
+def test_no_queries_have_no_sums_and_gradients_of_zero(monkeypatch, kernel):
+    monkeypatch.setenv("HALE_KERNEL", kernel) if kernel else monkeypatch.delenv(
+        "HALE_KERNEL", False
+    )
+    inputs, weight = draw(0, 7, 4)
+    lse, *gradients = differentiate(entity_logsumexp, inputs, weight, SquaredEuclidean(), Hanon())
+    assert lse.shape == (0,)
+    assert [g.shape for g in gradients] == [t.shape for t in inputs]
+    assert not any(g.any() for g in gradients)
+
+
+@pytest.mark.parametrize(
+    "shapes", [((3, 8), (3,), (9, 16)), ((3, 8), (3, 1), (9, 8)), ((3,), (3,), (9, 8))]
+)
+def test_shapes_that_do_not_go_together_are_refused(shapes):
+    query, scale, entity = map(torch.ones, shapes)
+    with pytest.raises(
+        ArgumentError, match=r"queries \(N, D\), scales \(N\) and entities \(E, D\)"
+    ):
+        entity_logsumexp(query, scale, entity, SquaredEuclidean(), Hanon())
+    with pytest.raises(ArgumentError, match=r"queries \(N, D\)"):
+        chosen_scores(
+            query, scale, Table(entity), torch.zeros(3, 2).long(), SquaredEuclidean(), Hanon()
+        )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import hale
 from hale.errors import ArgumentError
 from hale.graphs.family import family
+from hale.scoring.kernels.compile import CompileError, find_compiler
 from hale.training import lazy_adam
 from hale.training.lazy_adam import LazyAdam
 
@@ -105,12 +106,23 @@ def test_a_gradient_that_is_not_a_number_is_not_taken_for_none():
     assert torch.equal(found.isnan(), gradient.isnan())
 
 
-def test_the_library_is_there_wherever_the_kernels_are(monkeypatch):
+def test_the_library_is_there_wherever_a_compiler_is(monkeypatch):
+    try:
+        find_compiler()
+    except CompileError as error:
+        pytest.skip(str(error))
     parameter = torch.zeros(2, 3).requires_grad_()
-    called = []
-    monkeypatch.setattr(lazy_adam, "_by_rows", lambda *arguments: called.append(arguments))
-    trained(LazyAdam([parameter]), parameter, [torch.ones(2, 3)])
-    assert bool(called) == (lazy_adam._library() is None)
+    monkeypatch.setattr(lazy_adam, "_by_rows", None)
+    assert (trained(LazyAdam([parameter]), parameter, [torch.ones(2, 3)]) < 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_graph_that_read_the_parameter_before_the_step_is_refused(dtype):
+    parameter = torch.ones(2, 3, dtype=dtype).requires_grad_()
+    optimizer, loss = LazyAdam([parameter]), parameter.square().sum()
+    trained(optimizer, parameter, [torch.ones(2, 3)])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_its_state_goes_into_a_checkpoint_and_back():

@@ -445,3 +445,27 @@ def test_large_gradients_take_the_pages_of_those_that_are_gone(monkeypatch):
     assert pages.empty_like(like).data_ptr() != address
     assert view.data_ptr() == address + 5 * 4
     assert pages.empty_like(torch.empty(4, 5)).numel() == 20
+
+
+def test_a_gradient_that_is_kept_is_not_that_of_the_next_step(monkeypatch):
+    monkeypatch.setattr(pages, "LARGE", 0)
+    monkeypatch.setattr(pages, "_last", [])
+    inputs, weight = draw(5, 40, 8)
+    kept = [
+        differentiate(native_entity_logsumexp, inputs, w, *EUCLIDEAN, None)
+        for w in (weight, 2 * weight)
+    ]
+    for one, two in zip(kept[0][1:], kept[1][1:], strict=True):
+        assert relative(2 * one, two.double()) < 1e-6
+    assert pages._last
+
+
+def test_the_defaults_of_pytorch_do_not_reach_the_kernel():
+    inputs, weight = draw(5, 40, 8)
+    expected = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN, None)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = differentiate(native_entity_logsumexp, inputs, weight, *EUCLIDEAN, None)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))

@@ -278,7 +278,7 @@ def test_the_record_names_the_parent_and_settings_do_not_add_up(parent, tmp_path
     assert [run.path.name for run in find_runs(tmp_path)] == ["2", "first"]
 
 
-def test_the_loss_weight_follows_the_epochs_where_a_recipe_chose_it(parent, tmp_path):
+def test_what_the_automatic_recipe_chose_follows_the_grown_graph(parent, tmp_path):
     def update(steps: int, folder: str, of: Path = parent, **settings) -> dict:
         given = {name.replace("_", ".", 1): value for name, value in settings.items()}
         model = hale.update(of, NEW, steps=steps, folder=tmp_path / folder, settings=given)
@@ -289,16 +289,56 @@ def test_the_loss_weight_follows_the_epochs_where_a_recipe_chose_it(parent, tmp_
     short, long = update(2, "short"), update(400, "long")
     assert short["config"]["loss"]["weight"] == 3.0
     assert abs(long["config"]["loss"]["weight"] - chosen) < 0.1
-    assert short["recipe"]["chosen"][-1]["why"] == "2 epochs; more in fewer, up to 3"
+    why = {choice["name"]: choice["why"] for choice in short["recipe"]["chosen"]}
+    assert why["loss.weight"] == "2 epochs; more in fewer, up to 3"
+    assert {"loss.mask_known", "activation.beta", "activation.gamma"} < why.keys()
     again = hale.update(tmp_path / "short", [("f9", "one", "f1")], steps=400)
     assert again.record["config"]["loss"]["weight"] < 3.0
     assert update(2, "typed", loss_weight=1.25)["config"]["loss"]["weight"] == 1.25
 
 
-def test_a_weight_that_the_user_chose_stays(graph):
-    settings = {**SETTINGS, "loss.weight": 1.25}
+@pytest.mark.parametrize("weight", [1.25, 3.0])  # 3 is the rules' own in few epochs
+def test_a_weight_that_the_user_chose_stays(graph, weight):
+    settings = {**SETTINGS, "loss.weight": weight}
     model = hale.fit(graph, model="mure", steps=2, dim=8, settings=settings)
-    assert model.update(NEW, steps=2).record["config"]["loss"]["weight"] == 1.25
+    assert model.update(NEW, steps=200).record["config"]["loss"]["weight"] == weight
+
+
+def test_a_graph_that_becomes_dense_is_trained_as_one(tmp_path):
+    sparse = [(f"e{i}", f"r{k}", f"e{(i + k) % 60}") for i in range(60) for k in (1, 2, 3)]
+    graph = hale.KnowledgeGraph.from_triples(sparse)
+    model = hale.fit(graph, model="mure", steps=2, dim=8, settings={"loss": "hale", "threads": 1})
+    dense = [(f"e{i}", "r1", f"e{k}") for i in range(30) for k in range(i % 3, 60, 3)]
+    before, after = (m.record["config"] for m in (model, model.update(dense, steps=2)))
+    assert [c["loss"]["mask_known"] for c in (before, after)] == [False, True]
+    assert [c["activation"]["beta"] for c in (before, after)] == [2.0, 1.5]
+
+
+def test_an_update_that_chose_nothing_is_resumed(parent, tmp_path, monkeypatch):
+    typed = {
+        "data.batch_size": 512,
+        "optimizer.lr": 0.01,
+        "loss.weight": 2,
+        "loss.mask_known": True,
+    }
+    model = hale.fit(
+        hale.load(parent).graph, model="mure", steps=2, dim=8, folder=tmp_path / "first",
+        settings={**SETTINGS, "loss.weight": 2, "loss.mask_known": True, "activation.beta": 1.5,
+                  "activation.gamma": 10},
+    )  # fmt: skip
+    folder = tmp_path / "update"
+    prepare(model, [NEW], [], folder, {"budget.steps": 20, **typed})
+    interrupted(monkeypatch, folder, at_step=12)
+    assert json.loads((folder / "recipe.json").read_text()) == []
+    assert finish(folder)["steps"] == 20
+
+
+def test_what_is_typed_when_an_update_is_resumed_is_not_ignored(parent, tmp_path, monkeypatch):
+    folder = tmp_path / "update"
+    prepare(hale.load(parent), [NEW], [], folder, {"budget.steps": 20})
+    interrupted(monkeypatch, folder, at_step=12)
+    with pytest.raises(HaleError, match="another optimizer"):
+        finish(folder, {"optimizer.lr": 0.01})
 
 
 def test_from_a_model_in_memory_and_back(graph):

@@ -1,5 +1,6 @@
 """The entity table as one training step reads it: rows by id, and scores of queries against it."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -162,4 +163,5 @@ class ScoreMatrix:
         lse_B = entity_logsumexp(
             self.query_BD[order_B], self.scale_B[order_B], *rest, known, candidates
         )
+        lse_B = lse_B.masked_fill(lse_B == -math.inf, 0.0)  # all that was visited is known
         return torch.empty_like(lse_B).index_copy(0, order_B, lse_B)

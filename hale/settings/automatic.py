@@ -36,7 +36,7 @@ SCALED = ("distmult", "mure", "rotate", "rote", "rotl")
 WEIGHTS = (0.5, 8.0)
 """Bounds of the loss weight."""
 EPOCHS = 56
-"""On a sparse graph, the loss weight is at least this number over the epochs, up to 3."""
+"""The loss weight is at least this number over the epochs, up to 3."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _hale(known: Facts, chosen: Mapping[str, str], steps: int | None) -> Iterato
     if chosen.get("activation") == "hanon":
         yield Choice("activation.beta", 2.0 if sparse else 1.5, graph)
         yield Choice("activation.gamma", 8.0 if sparse else 10.0, graph)
-    if chosen.get("optimizer") == "adam" and sparse:
+    if chosen.get("optimizer") in ("adam", "lazy_adam") and sparse:
         yield Choice("optimizer.weight_decay", 1e-5, graph)
     if chosen.get("model") in SCALED and not sparse:
         why = "the scale and the norms of entities undo each other"

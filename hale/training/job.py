@@ -22,7 +22,7 @@ from hale.runs.terminal import Unfailing
 from hale.settings import recipe
 from hale.settings.automatic import Choice
 from hale.settings.build import build, build_all
-from hale.settings.compose import compose
+from hale.settings.compose import compose, typed_names
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
 from hale.training.train import Run
@@ -93,7 +93,11 @@ def with_choices(job: Job, chosen: Sequence[Choice]) -> Job:
     typed = [*(f"{c.name}={c.value}" for c in groups), *job.search_path, *job.overrides]
     composed = compose(typed, values)
     choices = dict(composed.hydra.runtime.choices)
-    effective = [c for c in chosen if c in groups or OmegaConf.select(composed, c.name) == c.value]
+    names = typed_names(job.overrides)
+    effective = [
+        c for c in chosen
+        if c in groups or (c.name not in names and OmegaConf.select(composed, c.name) == c.value)
+    ]  # fmt: skip
     return replace(job, cfg=_without_hydra(composed), choices=choices, chosen=effective)
 
 

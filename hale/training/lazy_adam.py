@@ -16,7 +16,7 @@ from hale.errors import ArgumentError, require
 from hale.scoring.kernels.compile import CompileError, shared_library
 
 _SMALL = 65_536
-"""Numbers for which a second thread is not worth its start."""
+"""Up to so many numbers a second thread is not worth its start."""
 
 
 class LazyAdam(Optimizer):
@@ -24,7 +24,8 @@ class LazyAdam(Optimizer):
 
     With ``loss.candidates=near`` a step reads a small part of a large entity table, and Adam's pass
     over all of it would take most of the time. Where every row has a gradient it is Adam (Kingma
-    and Ba, 2015, Algorithm 1; ``t`` counts the steps of all rows together).
+    and Ba, 2015, Algorithm 1). ``t`` counts the steps of the optimizer, not those of a row, so the
+    first step of a row that is first met late is up to ``(1 - beta1) / sqrt(1 - beta2)`` times lr.
 
     Args:
         params: parameters or groups of them.
@@ -56,7 +57,7 @@ class LazyAdam(Optimizer):
         super().__init__(params, values)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step; returns the loss of ``closure``, if given."""
         loss = None
         if closure is not None:
@@ -83,17 +84,13 @@ class LazyAdam(Optimizer):
         gradient = parameter.grad
         assert gradient is not None
         tensors = (parameter, gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"])
-        library = _library()
         fit = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-        if library is None or not fit or not parameter.is_contiguous():
-            _by_rows(*(_rows(tensor) for tensor in tensors), *settings)
+        library = _library() if fit and parameter.is_contiguous() else None
+        if library is None:
+            _by_rows(*tensors, *settings)
         else:
             _native(library, tensors, settings)
-
-
-def _rows(tensor: Tensor) -> Tensor:
-    """A view with two dimensions, of which the first is the tensor's own."""
-    return tensor.view(len(tensor), -1) if tensor.dim() else tensor.view(1, 1)
+            torch.autograd.graph.increment_version(parameter)
 
 
 def _by_rows(
@@ -101,7 +98,10 @@ def _by_rows(
     beta2: float, eps: float, correction: float, decay: float,
 ) -> None:  # fmt: skip
     """The step in PyTorch, which defines it."""
-    (row,) = (gradient != 0).any(1).nonzero(as_tuple=True)
+    if not parameter.dim():
+        parameter, gradient, first, second = (t[None] for t in (parameter, gradient, first, second))
+    others = tuple(range(1, gradient.dim()))
+    (row,) = (gradient.any(others) if others else gradient != 0).nonzero(as_tuple=True)
     g = gradient[row] + decay * parameter[row]
     m = first[row].lerp(g, 1 - beta1)
     v = beta2 * second[row] + (1 - beta2) * g.square()

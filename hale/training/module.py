@@ -19,7 +19,7 @@ from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel
 from hale.scoring.activations import Activation
 from hale.scoring.clusters import EntityClusters
-from hale.scoring.table import ScoreMatrix
+from hale.scoring.table import ScoreMatrix, Table
 
 
 def is_written(trainer: pl.Trainer, step: int) -> bool:
@@ -57,7 +57,8 @@ class LinkPrediction(pl.LightningModule):
         self.valid_metrics = RankingMetrics(model.num_relations)
         self.test_metrics = RankingMetrics(model.num_relations)
         near = isinstance(loss, QuerySampling) and loss.candidates == "near"
-        self.clusters = EntityClusters(model.num_entities, model.dim) if near else None
+        entity_ED = model.candidates(Table(model.entity.detach())).tensor
+        self.clusters = EntityClusters(*entity_ED.shape) if near else None
         self._rng_state: Tensor | None = None
         self._cuda_rng_state: Tensor | None = None
 

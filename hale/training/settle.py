@@ -23,7 +23,7 @@ from hale.training.job import Job, make_parts, with_choices, with_plan
 from hale.training.pace import fastest_pace, measure_pace
 from hale.training.plan import EvaluationPlan, evaluation_plan, keep_plan, kept_plan
 from hale.training.search import search
-from hale.training.update_settings import Update, reweighted
+from hale.training.update_settings import Update, following
 
 RECIPE_FILE = "recipe.json"
 """What was chosen for a run, and why; a folder that has one keeps to it."""
@@ -63,7 +63,7 @@ def decided(job: Job, graph: KnowledgeGraph) -> Job:
         return job
     if isinstance(job, Update):
         plan = planned(job, graph)
-        return with_plan(reweighted(job, automatic.facts(graph), plan.epochs), plan)
+        return with_plan(following(job, automatic.facts(graph), plan.epochs), plan)
     kind = recipe.kind(job.choices.get("recipe"))
     if kind not in recipe.AUTOMATIC:
         plan = planned(job, graph)

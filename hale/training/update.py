@@ -23,14 +23,20 @@ from hale.runs.lock import locked
 from hale.runs.model_folder import read_model, write_model
 from hale.runs.record import RESULT_FILE, changed
 from hale.runs.trained import TrainedModel, load
-from hale.settings.automatic import Choice
 from hale.settings.build import build
 from hale.settings.checks import require_settings
 from hale.training.fit import train
 from hale.training.job import make_parts, with_plan
 from hale.training.plan import kept_plan
 from hale.training.settle import kept_choices
-from hale.training.update_settings import Update, reading, set_values, update_job, with_values
+from hale.training.update_settings import (
+    Update,
+    chosen_by,
+    reading,
+    set_values,
+    update_job,
+    with_values,
+)
 from hale.training.warm_start import WarmStart, saved_optimizer
 
 START = "start"
@@ -131,19 +137,21 @@ def finish(folder: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
         HaleError: the folder holds no update, or what training raises.
     """
     model, _, graph, started = read_model(folder / START)
+    given = settings or {}
+    chosen = [c for c in chosen_by(started) if c.name not in given]
     cfg = OmegaConf.create(started["config"])
-    set_values(cfg, settings or {})
-    plan, kept = kept_plan(folder), kept_choices(folder)
-    chosen = [Choice(**choice) for choice in started["recipe"]["chosen"]]
     job = Update(
         cfg, started["choices"], started["overrides"], folder, started["name"], chosen=chosen,
         parent=started["parent"],
     )  # fmt: skip
+    plan = kept_plan(folder)
+    if plan is not None:
+        job = with_values(job, kept_choices(folder) or [])
+    set_values(job.cfg, given)
     home = job.parent["folder"]
     state = saved_optimizer(Path(home), job.parent["fingerprint"]) if home else None
-    start = WarmStart(model.state_dict(), _kinds(cfg), state)
-    kept_job = with_plan(with_values(job, kept), plan) if plan and kept else job
-    return train(kept_job, lambda: graph, [start])
+    start = WarmStart(model.state_dict(), _kinds(job.cfg), state)
+    return train(with_plan(job, plan) if plan else job, lambda: graph, [start])
 
 
 def is_update(folder: Path) -> bool:

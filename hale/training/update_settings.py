@@ -16,7 +16,7 @@ from hale.graphs.triple_file import Form
 from hale.runs.model_path import find_model
 from hale.runs.trained import TrainedModel
 from hale.settings import conf_dir
-from hale.settings.automatic import Choice, Facts, loss_weight
+from hale.settings.automatic import Choice, Facts, loss_weight, values
 from hale.settings.compose import one_budget
 from hale.training.job import Job
 
@@ -27,8 +27,9 @@ FIXED = ("model", "activation", "dataset", "recipe", "strategy", "experiment", "
 SMALLER, SMALLEST = 4, 512
 """So many times smaller is an update's batch, but for batches of no more than the second number: a
 short budget holds few steps."""
-WEIGHT = "loss.weight"
-"""Chosen again for an update if the automatic recipe chose it: few epochs need a larger one."""
+FOLLOWING = ("loss.weight", "loss.mask_known", "activation.beta", "activation.gamma")
+"""Chosen again, for the grown graph and the epochs of the update, if the automatic recipe chose
+them: neither a search nor a tuned recipe, which know more than the rules."""
 FASTER = 1.5
 """So many times larger is an update's learning rate at the start."""
 
@@ -73,7 +74,9 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
         ("data.batch_size", max(batch // SMALLER, min(batch, SMALLEST)), batch),
         ("optimizer.lr", FASTER * lr, lr),
     ]
-    chosen = [c for c in _chosen(record) if c.name == WEIGHT and WEIGHT not in settings]
+    tuned = (record.get("recipe") or {}).get("kind") in ("tuned", "search")
+    open_names = set() if tuned else set(FOLLOWING) - set(settings)
+    chosen = [c for c in chosen_by(record) if c.name in open_names]
     for name, value, old in rules:
         if name not in settings:
             OmegaConf.update(cfg, name, value)
@@ -90,18 +93,18 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
     return Update(cfg, choices, overrides, folder, folder.name, chosen=chosen, parent=parent)
 
 
-def reweighted(job: Update, known: Facts, epochs: float) -> Update:
-    """The update with the loss weight for its graph and epochs, if that is open.
+def following(job: Update, known: Facts, epochs: float) -> Update:
+    """The update with what its graph and its epochs decide, where that is open.
 
     Args:
         job: of the update.
         known: of the grown graph.
         epochs: that the update's budget holds.
     """
-    if all(choice.name != WEIGHT for choice in job.chosen):
-        return job
-    others = [choice for choice in job.chosen if choice.name != WEIGHT]
-    return with_values(job, [*others, loss_weight(known, epochs)])
+    by_rule = {c.name: c for c in values(known, job.choices, job.cfg.model.dim, None)}
+    by_rule["loss.weight"] = loss_weight(known, epochs)
+    chosen = [by_rule.get(c.name, c) if c.name in FOLLOWING else c for c in job.chosen]
+    return with_values(job, chosen)
 
 
 def with_values(job: Update, chosen: Sequence[Choice]) -> Update:
@@ -112,8 +115,8 @@ def with_values(job: Update, chosen: Sequence[Choice]) -> Update:
     return replace(job, cfg=cfg, chosen=chosen)
 
 
-def _chosen(record: Mapping[str, Any]) -> list[Choice]:
-    """What the recipe of a run chose, from its record."""
+def chosen_by(record: Mapping[str, Any]) -> list[Choice]:
+    """What the recipe of a run chose, from the run's record."""
     return [Choice(**choice) for choice in (record.get("recipe") or {}).get("chosen", ())]
 
 

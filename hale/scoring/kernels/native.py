@@ -62,7 +62,8 @@ class _Block:
         self.rows = slice(start, stop)
         self.library = kernel.library
         self.alive: list[object] = [inputs, which]  # C holds their addresses
-        self.tape = torch.empty(self.library.hale_tape_floats(stop - start, inputs[0].shape[1]))
+        tape = self.library.hale_tape_floats(stop - start, inputs[0].shape[1])
+        self.tape = inputs[0].new_empty(tape)
         self.weights: Tensor | None = None
         self.sweep = arguments_of(kernel, inputs, self.rows, tape=self.tape.data_ptr())
         if known is not None:
@@ -121,8 +122,8 @@ def _take(size: int) -> Tensor:
     try:
         weights = _spare.pop()
     except IndexError:
-        weights = torch.empty(0, dtype=torch.uint8)
-    return weights if len(weights) >= size else torch.empty(size, dtype=torch.uint8)
+        weights = torch.empty(0, dtype=torch.uint8, device="cpu")
+    return weights if len(weights) >= size else weights.new_empty(size)
 
 
 class _NativeEntityLogSumExp(torch.autograd.Function):
@@ -139,7 +140,7 @@ class _NativeEntityLogSumExp(torch.autograd.Function):
         inputs = (query_ND, scale_N, entity_ED)
         ctx.save_for_backward(*inputs)
         ctx.kernel, ctx.which, ctx.block = kernel, which, None
-        lse_N = torch.empty(len(query_ND))
+        lse_N = query_ND.new_empty(len(query_ND))
         step = _most_rows(kernel, entity_ED, which.candidates)
         if differentiable and len(query_ND) <= step:
             ctx.block = _Block(kernel, inputs, which, 0, len(query_ND))

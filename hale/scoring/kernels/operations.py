@@ -67,7 +67,7 @@ def chosen_scores(
         HaleError: HALE_KERNEL forces the native backend, which does not support this call.
     """
     entity_BK = as_int64("entities", entity_BK)
-    _require_rows(len(query_BD), scale_B, entity_BK)
+    _require_shapes(query_BD, scale_B, entity.tensor, entity_BK)
     arguments = (query_BD, scale_B, entity, entity_BK, comparator, activation)
     inputs = (query_BD, scale_B, entity.tensor)
     backend = choose(
@@ -106,10 +106,12 @@ def entity_logsumexp(
         ArgumentError: known answers that are not integers, or not a row of them for each query.
         HaleError: HALE_KERNEL names no backend, or one that does not support this call.
     """
-    _require_rows(len(query_ND), scale_N, *(known[:2] if known else ()))
+    _require_shapes(query_ND, scale_N, entity_ED, *(known[:2] if known else ()))
     known = known and Known(*(as_int64("known answers", part) for part in known))
     if candidates:
         candidates.require_fit(len(query_ND), len(entity_ED))
+    if not len(query_ND):
+        return query_ND.sum(1) * scale_N + entity_ED.sum()  # of no rows, and differentiable
     inputs, rest = (query_ND, scale_N, entity_ED), (comparator, activation, known)
     backend = _backend(inputs, comparator, activation)
     if backend == "native":
@@ -121,13 +123,24 @@ def entity_logsumexp(
     return reference.reference_logsumexp(*inputs, *rest, candidates)
 
 
-def _require_rows(count: int, *tensors: Tensor) -> None:
-    """Raise ArgumentError unless each tensor has a row for each query: kernels read by address."""
-    for tensor in tensors:
+def _require_shapes(query_ND: Tensor, scale_N: Tensor, entity_ED: Tensor, *rows: Tensor) -> None:
+    """Raise ArgumentError for shapes that do not go together: kernels read by address.
+
+    ``rows`` are tensors with a row for each query.
+    """
+    count = len(query_ND)
+    for tensor in (scale_N, *rows):
         if tensor.shape[:1] != (count,):
             raise ArgumentError(
                 f"{count} queries need tensors of {count} rows, got one of {tuple(tensor.shape)}"
             )
+    shapes = [tuple(tensor.shape) for tensor in (query_ND, scale_N, entity_ED)]
+    if list(map(len, shapes)) != [2, 1, 2] or shapes[0][1] != shapes[2][1]:
+        raise ArgumentError(
+            "queries (N, D), scales (N) and entities (E, D) are needed, got {}, {} and {}".format(
+                *shapes
+            )
+        )
 
 
 def kernel_variant(
