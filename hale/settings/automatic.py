@@ -18,13 +18,13 @@ from hale.settings.recipe import Rule, deciding_rules, read_rules
 
 BILINEAR = ("complex", "rescal", "distmult_dot", "conve", "tucker")
 """Models compared by dot product, which the full softmax trains best."""
-SMALL = 5_000
+SMALL = 2_500
 """Entities below which such a model is trained, unless answers are a large share of them."""
 WIDE = 128
 """Dimensions from which such a model is trained: in 32, distances do better on CoDEx-S."""
 CROWDED = 0.1
 """Answers per query, as a share of all entities, above which distances do better."""
-SPARSE = 2.5
+SPARSE = 2.25
 """Answers per query below which a graph is sparse: WN18RR has 1.7, FB15k-237 3.6."""
 PAIRS = 10_000_000
 """Pairs of a query and an entity that a step of HaLE compares, at most."""
