@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+import hale
 from hale.graphs.kg import reciprocal
 from hale.graphs.queries import QueryBatch, QueryIndex, scaled_weights
 from hale.losses.base import Loss
@@ -349,3 +350,21 @@ def test_which_losses_require_nonnegative_distances() -> None:
 def test_wrong_arguments_are_named(make, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         make()
+
+
+@pytest.mark.parametrize("kernel", ["", "reference"])
+@pytest.mark.parametrize("candidates", ["all", "near"])
+def test_a_query_of_which_all_entities_are_answers_is_not_divergence(
+    kernel, candidates, monkeypatch
+):
+    monkeypatch.setenv("HALE_KERNEL", kernel) if kernel else monkeypatch.delenv(
+        "HALE_KERNEL", False
+    )
+    rows = [(x, "reaches", y) for x in "abcdef" for y in "abcdef"]
+    rows += [("a", "likes", "b"), ("c", "likes", "d")]
+    graph = hale.KnowledgeGraph.from_triples(
+        rows, valid=[("b", "likes", "c")], test=[("d", "likes", "e")]
+    )
+    settings = {"loss.mask_known": True, "loss.candidates": candidates, "threads": 1}
+    model = hale.fit(graph, "mure", steps=60, dim=8, settings=settings)
+    assert all(tensor.isfinite().all() for tensor in model.model.state_dict().values())

@@ -387,3 +387,13 @@ def test_incompatible_choices_are_named_with_a_way_out() -> None:
         require_compatible(NegativeDot(), Identity(), QuerySampling(square=True))
     require_compatible(NegativeDot(), Hanon(), QuerySampling(square=True))
     require_compatible(NegativeDot(), Identity(), QuerySampling(square=False))
+
+
+@pytest.mark.parametrize("name", ["conve", "tucker"])
+def test_a_last_batch_of_one_row_trains(name: str) -> None:
+    model = draw(name)
+    model.train()
+    rows = torch.zeros(1, dtype=torch.int64)
+    scores = model.scores(rows, rows, Identity())
+    (gradient,) = torch.autograd.grad(scores.at(rows[:, None]).sum(), model.entity)
+    assert gradient.isfinite().all()

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hale
 from hale.errors import HaleError
 from hale.graphs.loaders import QueryDataModule
 from hale.training.pace import Pace, fastest_pace, measure_pace
@@ -162,3 +163,13 @@ def test_numbers_are_short():
     assert [queries(n, 7000) for n in (None, 7000, 500)] == [
         "7,000 queries", "7,000 queries", "500 of 7,000 queries",
     ]  # fmt: skip
+
+
+def test_the_threads_of_a_run_are_not_those_of_the_next(graph, monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        hale.fit(graph, "transe", steps=2, dim=8, settings={"threads": 1, "test": False})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -26,13 +26,15 @@ from hypothesis import strategies as st
 from hale.errors import ArgumentError, DatasetError, HaleError
 from hale.graphs.columns import Columns, well_known
 from hale.graphs.frames import rows_or_frame
-from hale.graphs.growth import grow
+from hale.graphs.growth import grow, sources
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.named_triples import distinct, keys
 from hale.graphs.names import NameIds, UnknownNameError, resolve
+from hale.graphs.paths import as_path
 from hale.graphs.quality import warnings
 from hale.graphs.reading import read_triples
 from hale.graphs.statistics import split_rows
+from hale.graphs.triple_file import Form
 from hale.settings.build import build
 from hale.settings.compose import compose
 
@@ -718,3 +720,60 @@ def test_every_python_block_of_the_page_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:5] == ["100", "('north_of',", "'near')", "179", "10"]
     assert all(line.startswith("city") for line in done.stdout.splitlines()[-3:])
+
+
+def test_labels_that_look_like_the_parsers_are_kept_where_all_nodes_have_one(tmp_path):
+    label = "d41d8cd98f00b204e9800998ecf8427e"
+    text = "".join(
+        f"_:{label} <r:r> <http://x/{i}> .\n<http://x/{i}> <r:r> _:{label} .\n" for i in range(9)
+    )
+    assert f"_:{label}" in read(tmp_path, "g.nt", text).entities
+
+
+def test_names_with_id_in_a_file_are_names(ring):
+    for name in ("id:1", "id:0"):
+        with pytest.raises(DatasetError, match=f"no entity is named '{name}'"):
+            grow(ring, {}, sources([(name, "next", "c1")], Form())["train"])
+
+
+def test_frames_without_names_or_with_equal_ones_or_of_mixed_types(tmp_path):
+    rows = [("a", "r", f"e{i % 50}") for i in range(200)]
+    mixed = pandas.DataFrame(
+        [*rows, ("a", "r", 7)], columns=["head", "relation", "tail"], dtype=object
+    )
+    blocks = list(rows_or_frame(mixed, "rows", Columns()))
+    assert [name for block in blocks for name in block.tail][-1] == "7"
+    unnamed = pandas.DataFrame(rows)
+    with pytest.raises(DatasetError, match="0, 1, 2"):
+        list(rows_or_frame(unnamed, "rows", Columns()))
+    assert len(next(rows_or_frame(unnamed, "rows", Columns((0, 1, 2)))).head) == 200
+    twice = pandas.DataFrame(rows)
+    twice.columns = ["head", "tail", "tail"]
+    with pytest.raises(DatasetError, match="rows: "):
+        list(rows_or_frame(twice, "rows", Columns()))
+    table = pyarrow.Table.from_arrays(
+        [pyarrow.array(["a"])] * 4, names=["head", "relation", "tail", "tail"]
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "g.parquet")
+    with pytest.raises(DatasetError, match=r"g\.parquet: "):
+        KnowledgeGraph.read(tmp_path / "g.parquet")
+
+
+def test_a_tilde_that_is_no_users(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetError, match=r"~nobody-here\.tsv does not exist"):
+        as_path("~nobody-here.tsv")
+    Path("~nobody-here.tsv").write_text("a\tr\tb\n")
+    assert as_path("~nobody-here.tsv") == Path("~nobody-here.tsv")
+
+
+def test_line_ends_in_quoted_names_are_kept(tmp_path):
+    rows = [(f"a{i % 7}\r\nb", "r", f"c{i}\nd") for i in range(20)] + [
+        (f"c{i}\nd", "r", "e\rf") for i in range(20)
+    ]
+    frame = pandas.DataFrame(rows, columns=["head", "relation", "tail"])
+    frame.to_csv(tmp_path / "g.csv", index=False, lineterminator="\r\n")
+    frame.to_parquet(tmp_path / "g.parquet")
+    one, two = (KnowledgeGraph.read(tmp_path / f"g.{suffix}") for suffix in ("csv", "parquet"))
+    assert one.entities == two.entities
+    assert "a0\r\nb" in one.entities

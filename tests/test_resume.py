@@ -22,6 +22,7 @@ from hale.graphs.loaders import QueryDataModule
 from hale.run import reported
 from hale.run import resume as resume_run
 from hale.runs.record import identity, provenance_of, read_result, require_same_run
+from hale.settings.kept import read_settings
 from hale.training import checkpoints, curve, train
 from hale.training.budget import WallClockBudget
 from hale.training.checkpoints import Identity
@@ -437,6 +438,9 @@ def test_resumed_from_elsewhere_and_with_the_dataset_moved(tmp_path, monkeypatch
     done = subprocess.run(command, cwd=start, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     whole = read_result(start / "run")
+    for word in ("thread=1", "foo", "schedul.floor=0", "optimizer=adam", "seed.x=1"):
+        with pytest.raises(HaleError, match=f"^{word}: the run has no such setting"):
+            read_settings(start / "run", [word])
     before = HydraConfig.instance().cfg
 
     def resumed(path: str, *overrides: str) -> dict:

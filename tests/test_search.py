@@ -133,3 +133,28 @@ def test_seconds_of_a_search_are_on_the_training_clock():
 def test_one_typed_budget_replaces_the_other(typed, seconds, steps):
     budget = compose(typed).budget
     assert (budget.seconds, budget.steps) == (seconds, steps)
+
+
+def test_a_budget_without_a_step_for_each_trial_is_refused_before_it_is_spent(tmp_path, graph):
+    with pytest.raises(HaleError, match=r"budget\.steps of at least 60, got 59"):
+        hale.fit(graph, steps=59, folder=tmp_path, settings=QUICK)
+    assert not (tmp_path / "search").exists()
+
+
+def test_of_one_candidate_nothing_is_searched(tmp_path, graph):
+    model = hale.fit(graph, "complex", steps=6, dim=8, folder=tmp_path, settings=QUICK)
+    assert model.record["steps"] == 6
+    assert spent_choice(tmp_path)["value"] == 0
+
+
+def test_what_is_typed_is_not_varied(tmp_path, graph):
+    hale.fit(graph, steps=60, folder=tmp_path, settings={**QUICK, "loss.weight": 2})
+    assert not list(tmp_path.glob("search/*weight*"))
+
+
+def test_the_trials_of_another_search_are_refused(tmp_path, graph):
+    hale.fit(graph, steps=60, dim=8, folder=tmp_path, settings=QUICK)
+    for name in ("result.json", "recipe.json", "plan.json", "checkpoints/last.ckpt"):
+        (tmp_path / name).unlink()
+    with pytest.raises(HaleError, match=r"search/\w+ holds a finished run with another seed"):
+        hale.fit(graph, steps=60, dim=8, seed=1, folder=tmp_path, settings=QUICK)

@@ -478,3 +478,29 @@ def test_the_benchmark_runs_the_protocol(graph, tmp_path, monkeypatch, capsys):
     assert [(row["way"], row["steps"]) for row in rows] == ways
     assert rows[1]["ranked"] == [5, 5]
     assert rows[1]["mrr"] == pytest.approx(sum(rows[1]["mrr_by_test"]) / 2)
+
+
+def test_files_with_an_equals_sign_and_runs_with_update_in_their_names(parent, tmp_path, capsys):
+    folder = tmp_path / "date=2024-01"
+    folder.mkdir()
+    file = folder / "part.tsv"
+    file.write_text("".join("\t".join(triple) + "\n" for triple in NEW))
+    out = str(tmp_path / "out")
+    command = ["update", str(parent), "--add", str(file), "budget.steps=2", "--out", out]
+    assert run_command(command) == 0
+    assert hale.load(out).graph.num_entities == 63
+    assert free_folder(tmp_path / "kg-update-2024-01").name == "kg-update-2024-01-update-1"
+    assert free_folder(tmp_path / "kg-update-3").name == "kg-update-4"
+
+
+def test_steps_of_a_fused_optimizer_are_where_its_parameters_are():
+    parameter = torch.nn.Parameter(torch.zeros(3, 2, device="meta"))
+    old = torch.nn.Parameter(torch.zeros(2, 2))
+    saved = torch.optim.Adam([old])
+    old.grad = torch.ones(2, 2)
+    saved.step()
+    for fused, device in ((True, "meta"), (False, "cpu")):
+        optimizer = torch.optim.SGD([parameter], lr=1)
+        optimizer.param_groups[0]["fused"] = fused
+        carry_state(saved.state_dict(), optimizer, {parameter: "entity"}, {"entity": "entity"})
+        assert optimizer.state[parameter]["step"].device.type == device

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
     """
     model = find_model(args.run)
     listed = (args.add, args.remove, args.out)  # argparse gives them the settings that follow
-    words = [*args.settings, *(w for given in listed for w in given if SETTING.match(w))]
-    add, remove, out = ([w for w in given if not SETTING.match(w)] for given in listed)
+    words = [*args.settings, *(w for given in listed for w in given if _is_setting(w))]
+    add, remove, out = ([w for w in given if not _is_setting(w)] for given in listed)
     if len(out) > 1:
         raise HaleError(f"--out takes one folder, got {' '.join(out)}")
     if not add and not remove:
@@ -60,6 +60,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.run}: {growth}; {folder}{finished}", flush=True)
     with reported(folder):
         finish(folder)
+
+
+def _is_setting(word: str) -> bool:
+    return bool(SETTING.match(word)) and not Path(word).exists()
 
 
 def settings_of(words: list[str]) -> dict[str, Any]:
@@ -85,8 +89,8 @@ def free_folder(run: Path) -> Path:
 
     The updates of an update are numbered on.
     """
-    name, _, number = run.resolve().name.partition("-update-")
-    first = int(number) + 1 if number.isdecimal() else 1
+    found = re.fullmatch(r"(.+)-update-(\d+)", run.resolve().name)
+    name, first = (found[1], int(found[2]) + 1) if found else (run.resolve().name, 1)
     candidates = (run.resolve().parent / f"{name}-update-{i}" for i in count(first))
     folder = next(folder for folder in candidates if not (folder / RESULT_FILE).exists())
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -137,7 +137,7 @@ def _transposed(
 
 def _text_lines(file: IO[bytes], where: str) -> Iterator[str]:
     number = 1
-    for block in _whole_lines(file, where):
+    for block in _whole_lines(file, where, fields=True):
         lines = _decoded(block, number, where).split("\n")[:-1]
         number += len(lines)
         yield from (line + "\n" for line in lines)
@@ -151,8 +151,10 @@ def _decoded(block: bytes, number: int, where: str) -> str:
         raise DatasetError(f"{where}:{at}: not UTF-8: convert the file") from None
 
 
-def _whole_lines(file: IO[bytes], where: str) -> Iterator[bytes]:
+def _whole_lines(file: IO[bytes], where: str, fields: bool = False) -> Iterator[bytes]:
     """Blocks of whole lines, each ended by LF, without what the module's docstring names.
+
+    A CR before LF is kept if ``fields`` may have line ends of their own, as in CSV.
 
     Raises:
         DatasetError: a NUL byte or a line beyond the bound.
@@ -165,7 +167,7 @@ def _whole_lines(file: IO[bytes], where: str) -> Iterator[bytes]:
             block = block.removeprefix(b"\xef\xbb\xbf")
         if not read and block.strip():
             block = block.removesuffix(b"\n").removesuffix(b"\r") + b"\n"
-        if b"\r\n" in block:
+        if not fields and b"\r\n" in block:
             block = block.replace(b"\r\n", b"\n")
         end = _end_of_text(block)
         block, rest = block[:end], block[end:]

@@ -33,9 +33,12 @@ def rows_or_frame(rows: object, what: str, columns: Columns) -> Iterator[NamedTr
     """
     import narwhals as nw
 
-    frame = nw.from_native(rows, pass_through=True)
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
+    try:
+        frame = nw.from_native(rows, pass_through=True)
+        if isinstance(frame, nw.LazyFrame):
+            frame = frame.collect()
+    except nw.exceptions.DuplicateError as error:
+        raise DatasetError(f"{what}: {' '.join(str(error).split())}") from None
     if isinstance(frame, nw.DataFrame):
         return _frame_blocks([frame], what, columns, lambda at: f"{what}[{at}]")
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
@@ -98,6 +101,8 @@ def _batch_blocks(
     )
     try:
         yield from _frame_blocks(frames, where, columns, lambda at: f"{where}: row {at} (from 0)")
+    except nw.exceptions.DuplicateError as error:
+        raise DatasetError(f"{where}: {' '.join(str(error).split())}") from None
     except (pyarrow.ArrowException, OSError) as error:
         reason = first_line(error)
         raise DatasetError(f"{where} is damaged or not a {name} file ({reason})") from None
@@ -109,7 +114,7 @@ def _frame_blocks(
     layout: Layout | None = None
     first = 0
     for whole in frames:
-        layout = layout or columns.of_names(whole.columns, where)
+        layout = layout or columns.of_names([str(name) for name in whole.columns], where)
         for start in range(0, len(whole), BLOCK_ROWS):
             frame = whole[start : start + BLOCK_ROWS]
             here = partial(_moved, place, first)
@@ -136,8 +141,9 @@ def _names(series: Any, where: str, place: Callable[[int], str]) -> list[str]:
             "convert it"
         )
     values = series.to_list()
-    if kind != nw.Object and series.null_count() == 0:
-        return values if not kind.is_integer() else list(map(str, values))
+    types = set(map(type, values))  # of pandas' objects, whose type is guessed from the first
+    if types <= {str} or types <= {int}:
+        return values if types <= {str} else list(map(str, values))
     return [_name(value, f"column '{series.name}'", place, at) for at, value in enumerate(values)]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hale.errors import DatasetError
-from hale.graphs.names import NameIds, UnknownNameError, resolve
+from hale.graphs.names import NameIds, UnknownNameError, resolve, shown
 
 SPACE = " \t\n\r\v\f"
 """Characters of which a name must not consist alone."""
@@ -55,13 +55,18 @@ class Vocabulary(dict[str, int]):
 
 
 class KnownNames(NameIds):
-    """Ids of a graph's names, or of what :func:`hale.graphs.names.resolve` takes for one."""
+    """Ids of a graph's names, or of what :func:`hale.graphs.names.resolve` takes for one.
+
+    ``id:7`` is a name as any other here: files have names.
+    """
 
     def __init__(self, kind: str, names: Sequence[str]) -> None:
         super().__init__((name, i) for i, name in enumerate(names))
         self._kind = kind
 
     def __missing__(self, name: str) -> int:
+        if name.startswith("id:") and not self.alike(name):
+            raise UnknownNameError(f"no {self._kind} is named '{shown(name)}'")
         return resolve(self._kind, self, name)
 
 

@@ -20,7 +20,13 @@ def as_path(given: object) -> Path:
         DatasetError: no path.
     """
     if isinstance(given, str | Path):
-        return Path(given).expanduser()
+        path = Path(given)
+        try:
+            return path if path.exists() else path.expanduser()
+        except RuntimeError as error:  # a ~user that there is not
+            raise DatasetError(f"{path} does not exist: {error}") from None
+        except OSError:
+            return path  # which is refused where it is read
     if isinstance(given, bool | int | float):
         for entry in sorted(Path().iterdir()):
             if _value(entry.name) == _value(str(given)):

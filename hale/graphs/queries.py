@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hale.errors import DatasetError
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 
 SAMPLE_SEED = 0
@@ -60,7 +61,8 @@ class QueryIndex:
         num_relations: 2R.
 
     Raises:
-        ValueError: no queries, or too many entities and relations to number triples in int64.
+        ValueError: no queries.
+        DatasetError: too many entities and relations to number triples in int64.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class QueryIndex:
         if len(answer_T) == 0:
             raise ValueError("an index needs at least one query")
         if num_entities**2 * num_relations > torch.iinfo(torch.int64).max:
-            raise ValueError(
+            raise DatasetError(
                 f"{num_entities} entities and {num_relations} relations are too many: "
                 "E * E * 2R must be below 2^63"
             )

@@ -36,11 +36,15 @@ _POSITION = re.compile(r"^Parser error [^:]*: ")
 
 @dataclass
 class _Terms:
-    """Names of terms; ``unlabelled`` holds those of blank nodes that the parser has labelled."""
+    """Names of terms; ``unlabelled`` holds those of blank nodes that the parser has labelled.
+
+    In a syntax that is ``labelled`` there are none.
+    """
 
     ox: Any
     file: str
     literals: Literals
+    labelled: bool
     unlabelled: dict[str, str] = field(default_factory=dict)
     dropped: int = 0
     in_graphs: int = 0
@@ -58,7 +62,8 @@ class _Terms:
         if isinstance(term, self.ox.NamedNode):
             iri: str = term.value
             return f"<{iri}>" if iri.startswith("_:") else iri
-        if isinstance(term, self.ox.BlankNode) and _UNLABELLED.fullmatch(term.value):
+        is_blank = isinstance(term, self.ox.BlankNode)
+        if is_blank and not self.labelled and _UNLABELLED.fullmatch(term.value):
             number = len(self.unlabelled) + 1
             return self.unlabelled.setdefault(term.value, f"_:{self.file}#{number}")
         return str(term)
@@ -94,7 +99,7 @@ def rdf_blocks(
         ox = importlib.import_module("pyoxigraph")
     except ImportError:
         raise DatasetError(f"{where} needs pyoxigraph: pip install pyoxigraph") from None
-    terms = _Terms(ox, where.rsplit("/", 1)[-1], literals)
+    terms = _Terms(ox, where.rsplit("/", 1)[-1], literals, syntax in ("nt", "nq"))
     form = getattr(ox.RdfFormat, SYNTAXES[syntax])
     try:
         quads = ox.parse(_WithoutMark(file), format=form, lenient=True)

@@ -66,7 +66,7 @@ class ConvE(DotProductModel):
         self.projection = nn.Sequential(
             nn.Linear(features, dim),
             nn.Dropout(query_dropout),
-            nn.BatchNorm1d(dim),
+            RowNorm(dim),
             nn.ReLU(),
         )
 
@@ -81,6 +81,17 @@ class ConvE(DotProductModel):
         feature_BX = self.convolution(image_B1HW[:, None]).flatten(1)
         query_BD: Tensor = self.projection(feature_BX)
         return F.pad(query_BD, (0, 1), value=1.0)
+
+
+class RowNorm(nn.BatchNorm1d):
+    """Batch normalisation; a batch of a single row, which has no variance, by the running one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalised rows."""
+        if not self.training or len(input) > 1:
+            return super().forward(input)
+        running = (self.running_mean, self.running_var, self.weight, self.bias)
+        return F.batch_norm(input, *running, training=False, eps=self.eps)
 
 
 def require_rates(**rates: float) -> None:
@@ -142,7 +153,7 @@ class TuckER(DotProductModel):
         require_whole("relation_dim", relation_dim, at_least=1)
         self.relation = self.normal(num_relations, relation_dim)
         self.core = nn.Parameter(torch.rand(relation_dim, dim * dim) * 2 - 1)
-        self.input_norm, self.query_norm = nn.BatchNorm1d(dim), nn.BatchNorm1d(dim)
+        self.input_norm, self.query_norm = RowNorm(dim), RowNorm(dim)
         self.input_dropout = nn.Dropout(input_dropout)
         self.matrix_dropout = nn.Dropout(matrix_dropout)
         self.query_dropout = nn.Dropout(query_dropout)

@@ -152,16 +152,18 @@ class ScoreMatrix:
     def logsumexp(self, known: Known | None = None) -> Tensor:
         """LogSumExp of each row without its ``known`` entities, ``lse_B``; differentiable.
 
+        It is 0, a constant, for a row of which all entities are known: nothing is pushed away.
         With ``clusters`` it is an estimate: see :mod:`hale.scoring.candidates`.
         """
         rest = (self.entity.whole(), self.comparator, self.activation)
         if self.clusters is None:
-            return entity_logsumexp(self.query_BD, self.scale_B, *rest, known)
+            lse_B = entity_logsumexp(self.query_BD, self.scale_B, *rest, known)
+            return lse_B if known is None else lse_B.masked_fill(lse_B == -math.inf, 0.0)
         query_BD, scale_B = self.query_BD.detach(), self.scale_B.detach()
         order_B, candidates = near(query_BD, scale_B, self.clusters, *rest[1:])
         known = None if known is None else known.rows(order_B)
         lse_B = entity_logsumexp(
             self.query_BD[order_B], self.scale_B[order_B], *rest, known, candidates
         )
-        lse_B = lse_B.masked_fill(lse_B == -math.inf, 0.0)  # all that was visited is known
+        lse_B = lse_B.masked_fill(lse_B == -math.inf, 0.0)
         return torch.empty_like(lse_B).index_copy(0, order_B, lse_B)

@@ -60,9 +60,11 @@ def read_settings(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, D
         raise HaleError(f"{folder} is not a run folder: it has no {KEPT}/config.yaml")
     try:
         started, hydra_cfg = map(OmegaConf.load, kept)
+        assert isinstance(started, DictConfig)
         job = hydra_cfg.hydra
         keep_path(started, str(job.runtime.cwd))
-        cfg = OmegaConf.merge(started, OmegaConf.from_dotlist(list(overrides)))
+        values = [word for word in overrides if _is_value(word, started)]
+        cfg = OmegaConf.merge(started, OmegaConf.from_dotlist(values))
         with open_dict(job):
             _adapt(job, folder, overrides)
         assert isinstance(cfg, DictConfig)
@@ -73,7 +75,19 @@ def read_settings(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, D
         raise HaleError(
             f"{folder / KEPT} is damaged ({reason}): start the run in a new folder"
         ) from error
+    if len(values) < len(overrides):
+        unknown = next(word for word in overrides if word not in values)
+        raise HaleError(
+            f"{unknown}: the run has no such setting; a resumed run changes values, KEY=VALUE"
+        )
     return cfg, job
+
+
+def _is_value(word: str, started: DictConfig) -> bool:
+    """Whether a word gives a value to a setting that a run has, or adds one to a part of it."""
+    name, equals, _ = word.partition("=")
+    top, dot, _ = name.partition(".")
+    return bool(equals) and top in started and isinstance(started[top], DictConfig) == bool(dot)
 
 
 def raw(node: Any, key: str) -> Any:

@@ -109,19 +109,32 @@ def train(
     if record is not None:
         require_same_run(record, job.config, job.folder, lambda: read_graph().fingerprint)
         return record
-    if job.cfg.threads is not None:
-        torch.set_num_threads(job.cfg.threads)
-    graph = read_graph()
-    _require_trainable(job, graph)
-    ready = decided(job, graph)
-    with locked(job.folder):
-        if read_result(job.folder) is not None or as_started(job, True).plan != job.plan:
-            raise LockedError(f"another run has just written {job.folder}: start this one again")
-        with _failure_kept(job.folder), ExitStack() as loggers:
-            remove_unfinished(job.folder)
-            ready = settled(ready, graph, remember)
-            began = LambdaCallback(on_fit_start=lambda *_: remember(ready))
-            return make_run(ready, graph, loggers, [*callbacks, began]).train()
+    with _threads(job.cfg.threads):
+        graph = read_graph()
+        _require_trainable(job, graph)
+        ready = decided(job, graph)
+        with locked(job.folder):
+            if read_result(job.folder) is not None or as_started(job, True).plan != job.plan:
+                raise LockedError(
+                    f"another run has just written {job.folder}: start this one again"
+                )
+            with _failure_kept(job.folder), ExitStack() as loggers:
+                remove_unfinished(job.folder)
+                ready = settled(ready, graph, remember)
+                began = LambdaCallback(on_fit_start=lambda *_: remember(ready))
+                return make_run(ready, graph, loggers, [*callbacks, began]).train()
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Train with a number of threads, or one that is measured; the process gets its own back."""
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _require_trainable(job: Job, graph: KnowledgeGraph) -> None:

@@ -6,6 +6,7 @@ Talwalkar, AISTATS 2016). A trial is an ordinary run in the folder ``search``, s
 interrupted search is resumed, and its records and curves remain.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,9 +15,9 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from hale.errors import DivergedError
+from hale.errors import DivergedError, HaleError
 from hale.graphs.kg import KnowledgeGraph
-from hale.runs.record import read_result
+from hale.runs.record import read_result, require_same_run
 from hale.settings.automatic import Candidate, Choice
 from hale.training.job import Job, make_run, with_choices
 
@@ -41,6 +42,8 @@ def search(
     Raises:
         DivergedError: all candidates diverge.
     """
+    if len(tried) == 1:
+        return next(iter(tried)), Choice("budget.spent", 0, "there is one candidate")
     rounds = list(_rounds(len(tried)))
     unit, setting = _unit(job, sum(count * factor for count, factor in rounds))
     left, spent = list(tried), 0.0
@@ -66,6 +69,18 @@ def _rounds(candidates: int) -> Iterator[tuple[int, int]]:
         yield candidates, factor
         candidates, factor = (candidates + 1) // 2, 2 * factor
     yield candidates, factor
+
+
+def require_budget(job: Job, candidates: int) -> None:
+    """Raise HaleError if the budget is less than a step for each trial of the search."""
+    trials, steps = (
+        sum(count * factor for count, factor in _rounds(candidates)),
+        job.cfg.budget.steps,
+    )
+    if candidates > 1 and steps is not None and steps * SHARE < trials:
+        raise HaleError(
+            f"recipe=search needs budget.steps of at least {math.ceil(trials / SHARE)}, got {steps}"
+        )
 
 
 def _unit(job: Job, trials: int) -> tuple[float, str]:
@@ -94,7 +109,9 @@ def _train(trial: Job, graph: KnowledgeGraph, setting: str) -> tuple[float, floa
     A trial that diverges is worse than any other, and has spent all that it had.
     """
     record = read_result(trial.folder)
-    if record is None:
+    if record is not None:
+        require_same_run(record, trial.config, trial.folder, lambda: graph.fingerprint)
+    else:
         trial.folder.mkdir(parents=True, exist_ok=True)
         try:
             with ExitStack() as stack:

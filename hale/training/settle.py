@@ -19,10 +19,11 @@ from hale.runs.files import read_json, write_atomically
 from hale.settings import automatic, recipe
 from hale.settings.automatic import Candidate, Choice, Facts
 from hale.settings.build import build
+from hale.settings.compose import typed_names
 from hale.training.job import Job, make_parts, with_choices, with_plan
 from hale.training.pace import fastest_pace, measure_pace
 from hale.training.plan import EvaluationPlan, evaluation_plan, keep_plan, kept_plan
-from hale.training.search import search
+from hale.training.search import require_budget, search
 from hale.training.update_settings import Update, following
 
 RECIPE_FILE = "recipe.json"
@@ -70,7 +71,9 @@ def decided(job: Job, graph: KnowledgeGraph) -> Job:
         return with_plan(with_choices(job, epoch_choices(job, plan.epochs)), plan)
     if kind != "search":
         return _automatic(job, graph, Candidate(), [])
-    for choices in _tried(job, graph).values():
+    tried = _tried(job, graph)
+    require_budget(job, len(tried))
+    for choices in tried.values():
         make_parts(with_choices(job, choices).cfg, graph)
     return job
 
@@ -104,7 +107,10 @@ def settled(
 def _tried(job: Job, graph: KnowledgeGraph) -> dict[Candidate, list[Choice]]:
     """What each candidate of a search chooses."""
     known = automatic.facts(graph)
-    candidates = automatic.candidates(fixed_choices(job))
+    typed = typed_names(job.overrides)
+    candidates = [
+        c for c in automatic.candidates(fixed_choices(job)) if typed.isdisjoint(c.factors)
+    ]
     return {c: automatic_choices(job, known, None, c) for c in candidates}
 
 

@@ -208,7 +208,8 @@ class Run:
             untrained=record.get("untrained/mrr"),
             steps=record["steps"],
             steps_per_epoch=ceil(batches / self._trainer.accumulate_grad_batches),
-            train_seconds=record["train_seconds"],
+            train_seconds=record["train_seconds"]
+            - (self.budget.spent if self.budget.steps is None else 0),  # by a search
             cpu_seconds=record["cpu_seconds"] if self.module.device.type == "cpu" else None,
             threads=torch.get_num_threads(),
             setting="budget.seconds" if self.budget.steps is None else "budget.steps",

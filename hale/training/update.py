@@ -7,6 +7,7 @@ So it can be resumed whatever happens to its parent and to the files of the new 
 
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -147,11 +148,13 @@ def finish(folder: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
     plan = kept_plan(folder)
     if plan is not None:
         job = with_values(job, kept_choices(folder) or [])
+        job = replace(job, cfg=with_plan(job, plan).cfg, plan=plan)
     set_values(job.cfg, given)
+    require_settings(job.cfg, job.choices)
     home = job.parent["folder"]
     state = saved_optimizer(Path(home), job.parent["fingerprint"]) if home else None
     start = WarmStart(model.state_dict(), _kinds(job.cfg), state)
-    return train(with_plan(job, plan) if plan else job, lambda: graph, [start])
+    return train(job, lambda: graph, [start])
 
 
 def is_update(folder: Path) -> bool:

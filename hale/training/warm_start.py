@@ -70,13 +70,16 @@ def carry_state(
         kinds: of their rows.
     """
     old_ids = [i for group in saved["param_groups"] for i in group["params"]]
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for i, parameter in zip(old_ids, parameters, strict=True):
+    groups = [(group, p) for group in optimizer.param_groups for p in group["params"]]
+    for i, (group, parameter) in zip(old_ids, groups, strict=True):
         kind = kinds.get(names[parameter])
-        optimizer.state[parameter] = {
+        state = {
             key: _carried(key, value, parameter, kind)
             for key, value in saved["state"].get(i, {}).items()
         }
+        if "step" in state and (group.get("fused") or group.get("capturable")):
+            state["step"] = state["step"].to(parameter.device)  # as torch's load_state_dict does
+        optimizer.state[parameter] = state
 
 
 def saved_optimizer(folder: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -99,7 +102,7 @@ def saved_optimizer(folder: Path, fingerprint: str) -> dict[str, Any] | None:
 
 def _carried(key: str, value: Any, parameter: Tensor, kind: str | None) -> Any:
     """One entry of a parameter's state; those of the parameter's shape get its new rows."""
-    if not isinstance(value, Tensor) or value.dim() == 0:
+    if not isinstance(value, Tensor) or value.shape[1:] != parameter.shape[1:] or not value.dim():
         return value
     rows = torch.zeros_like(parameter, dtype=value.dtype, device="cpu").detach()
     if key in SECOND_MOMENTS:
