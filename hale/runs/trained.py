@@ -1,10 +1,5 @@
 """A trained model: predictions, scores, ranks and neighbours, by name or by id.
 
-::
-
-    model = hale.load("outputs/rotl_hale_hanon_family/...")
-    model.predict(head="Ada Berg", relation="mother_of", k=5, filter_known=True)
-
 Queries are scored ``QUERIES_AT_ONCE`` at a time and against a chunk of the entities at a time, so
 memory for the model is enough for any number of queries and entities.
 """

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hale.errors import ArgumentError
 from hale.scoring.activations import Activation, Artanh, Halin, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.scoring.kernels.compile import CompileError, shared_library
@@ -46,6 +47,26 @@ class Kernel(NamedTuple):
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 """Queries, their scales, entities."""
+
+
+def require_shapes(query_ND: Tensor, scale_N: Tensor, entity_ED: Tensor, *rows: Tensor) -> None:
+    """Raise ArgumentError for shapes that do not go together.
+
+    ``rows`` are tensors with a row for each query.
+    """
+    count = len(query_ND)
+    for tensor in (scale_N, *rows):
+        if tensor.shape[:1] != (count,):
+            raise ArgumentError(
+                f"{count} queries need tensors of {count} rows, got one of {tuple(tensor.shape)}"
+            )
+    shapes = [tuple(tensor.shape) for tensor in (query_ND, scale_N, entity_ED)]
+    if list(map(len, shapes)) != [2, 1, 2] or shapes[0][1] != shapes[2][1]:
+        raise ArgumentError(
+            "queries (N, D), scales (N) and entities (E, D) are needed, got {}, {} and {}".format(
+                *shapes
+            )
+        )
 
 
 def arguments_of(kernel: Kernel, inputs: Inputs, rows: slice = slice(None), **fields: int) -> Sweep:

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hale.errors import ArgumentError, HaleError
+from hale.errors import HaleError
 from hale.graphs.ids import as_int64
 from hale.graphs.queries import Known
 from hale.scoring.activations import Activation, Hanon, XExp
 from hale.scoring.candidates import Candidates
 from hale.scoring.comparators import Comparator, SquaredEuclidean
-from hale.scoring.kernels import reference
+from hale.scoring.kernels import binding, reference
 from hale.scoring.kernels.binding import ACTIVATIONS, COMPARATORS, MAX_LIMIT, Inputs, Kernel, load
 from hale.scoring.kernels.native import native_entity_logsumexp
 from hale.scoring.kernels.native_scores import native_chosen_scores
@@ -67,7 +67,7 @@ def chosen_scores(
         HaleError: HALE_KERNEL forces the native backend, which does not support this call.
     """
     entity_BK = as_int64("entities", entity_BK)
-    _require_shapes(query_BD, scale_B, entity.tensor, entity_BK)
+    binding.require_shapes(query_BD, scale_B, entity.tensor, entity_BK)
     arguments = (query_BD, scale_B, entity, entity_BK, comparator, activation)
     inputs = (query_BD, scale_B, entity.tensor)
     backend = choose(
@@ -106,41 +106,26 @@ def entity_logsumexp(
         ArgumentError: known answers that are not integers, or not a row of them for each query.
         HaleError: HALE_KERNEL names no backend, or one that does not support this call.
     """
-    _require_shapes(query_ND, scale_N, entity_ED, *(known[:2] if known else ()))
+    binding.require_shapes(query_ND, scale_N, entity_ED, *(known[:2] if known else ()))
+    if not len(query_ND):
+        return query_ND.sum(1) * scale_N + entity_ED.sum()  # of no rows, and differentiable
     known = known and Known(*(as_int64("known answers", part) for part in known))
     if candidates:
         candidates.require_fit(len(query_ND), len(entity_ED))
-    if not len(query_ND):
-        return query_ND.sum(1) * scale_N + entity_ED.sum()  # of no rows, and differentiable
     inputs, rest = (query_ND, scale_N, entity_ED), (comparator, activation, known)
     backend = _backend(inputs, comparator, activation)
     if backend == "native":
         return native_entity_logsumexp(_kernel(comparator, activation), *inputs, known, candidates)
     if backend == "triton":
-        from hale.scoring.kernels.triton_lse import triton_entity_logsumexp
-
-        return triton_entity_logsumexp(*inputs, *rest, candidates=candidates)
+        return _by_triton(*inputs, *rest, candidates=candidates)
     return reference.reference_logsumexp(*inputs, *rest, candidates)
 
 
-def _require_shapes(query_ND: Tensor, scale_N: Tensor, entity_ED: Tensor, *rows: Tensor) -> None:
-    """Raise ArgumentError for shapes that do not go together: kernels read by address.
+def _by_triton(*inputs: Any, candidates: Candidates | None) -> Tensor:
+    from hale.scoring.kernels.triton_lse import triton_entity_logsumexp
 
-    ``rows`` are tensors with a row for each query.
-    """
-    count = len(query_ND)
-    for tensor in (scale_N, *rows):
-        if tensor.shape[:1] != (count,):
-            raise ArgumentError(
-                f"{count} queries need tensors of {count} rows, got one of {tuple(tensor.shape)}"
-            )
-    shapes = [tuple(tensor.shape) for tensor in (query_ND, scale_N, entity_ED)]
-    if list(map(len, shapes)) != [2, 1, 2] or shapes[0][1] != shapes[2][1]:
-        raise ArgumentError(
-            "queries (N, D), scales (N) and entities (E, D) are needed, got {}, {} and {}".format(
-                *shapes
-            )
-        )
+    compute: Callable[..., Tensor] = triton_entity_logsumexp
+    return compute(*inputs, candidates=candidates)
 
 
 def kernel_variant(
