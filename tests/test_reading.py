@@ -23,6 +23,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hale.cli import run_command
 from hale.errors import ArgumentError, DatasetError, HaleError
 from hale.graphs.columns import Columns, well_known
 from hale.graphs.frames import rows_or_frame
@@ -765,6 +766,8 @@ def test_a_tilde_that_is_no_users(tmp_path, monkeypatch):
         as_path("~nobody-here.tsv")
     Path("~nobody-here.tsv").write_text("a\tr\tb\n")
     assert as_path("~nobody-here.tsv") == Path("~nobody-here.tsv")
+    assert run_command(["stats", "~nobody-here.tsv"]) == 0
+    assert run_command(["stats", "~nobody-else.tsv"]) == 1
 
 
 def test_line_ends_in_quoted_names_are_kept(tmp_path):

@@ -4,11 +4,11 @@ import argparse
 import re
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hale.cli.output import add_table_arguments, require_writable, write_rows
 from hale.errors import HaleError
-from hale.graphs.paths import as_path
 from hale.runs.columns import DATASETS
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         HaleError: neither a path nor a dataset, or triples that cannot be read.
     """
-    is_path = args.dataset == "-" or as_path(args.dataset).exists()
+    is_path = args.dataset == "-" or _exists(args.dataset)
     if not is_path and args.dataset not in DATASETS:
         raise HaleError(
             f"{args.dataset} is neither a path nor a dataset: choose one of {', '.join(DATASETS)}"
@@ -66,6 +66,13 @@ def run(args: argparse.Namespace) -> None:
     if is_path:
         chosen = _overrides(args, unseen=any(row["unseen"] for row in splits))
     print(f"train on it: python -m hale.run {shlex.join(chosen)}", file=sys.stderr)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists() or Path(name).expanduser().exists()
+    except RuntimeError:  # a ~user that there is not
+        return False
 
 
 def _read(args: argparse.Namespace) -> "KnowledgeGraph":
