@@ -764,7 +764,7 @@ def test_a_tilde_that_is_no_users(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DatasetError, match=r"~nobody-here\.tsv does not exist"):
         as_path("~nobody-here.tsv")
-    Path("~nobody-here.tsv").write_text("a\tr\tb\n")
+    Path("~nobody-here.tsv").write_text(TSV)
     assert as_path("~nobody-here.tsv") == Path("~nobody-here.tsv")
     assert run_command(["stats", "~nobody-here.tsv"]) == 0
     assert run_command(["stats", "~nobody-else.tsv"]) == 1
