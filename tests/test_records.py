@@ -18,7 +18,8 @@ from hale.training.budget import WallClockBudget
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 README = (RESULTS / "README.md").read_text(encoding="utf-8")
-FILES = sorted(set(RESULTS.rglob("*.jsonl")) - set(RESULTS.glob("own_data/*")))
+OTHERS = {*RESULTS.glob("own_data/*"), *RESULTS.glob("growing/*")}
+FILES = sorted(set(RESULTS.rglob("*.jsonl")) - OTHERS)
 """Of trials."""
 METRICS = ("mrr", "mr", "hits@1", "hits@3", "hits@10", "amri", "tie_gap")
 REQUIRED = {
