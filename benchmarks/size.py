@@ -14,10 +14,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
+from torch.optim import Optimizer
 
 from benchmarks.epoch import peak_bytes
 from benchmarks.measure import Row, parse, parser, random_graph, report
@@ -31,7 +34,7 @@ from hale.training.module import LinkPrediction
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 BATCH, QUERIES = 1024, 64
-WAYS = {
+WAYS: dict[str, tuple[Literal["all", "near"], Callable[..., Optimizer]]] = {
     "all": ("all", partial(torch.optim.Adam, fused=True)),
     "near": ("near", partial(torch.optim.Adam, fused=True)),
     "near, LazyAdam": ("near", LazyAdam),
@@ -78,7 +81,7 @@ def one(entities: int, way: str, steps: int, threads: int) -> None:
     data = QueryDataModule(graph, BATCH, seed=0)
     data.setup()
     candidates, optimizer = WAYS[way]
-    loss = QuerySampling(alpha=QUERIES / BATCH, weight=1.5, candidates=candidates)  # type: ignore[arg-type]
+    loss = QuerySampling(alpha=QUERIES / BATCH, weight=1.5, candidates=candidates)
     model = RotL(entities, 2 * graph.num_relations, DIM)
     module = LinkPrediction(model, Hanon(), loss, partial(optimizer, lr=0.01))
     started = time.perf_counter()

@@ -57,8 +57,10 @@ class LinkPrediction(pl.LightningModule):
         self.valid_metrics = RankingMetrics(model.num_relations)
         self.test_metrics = RankingMetrics(model.num_relations)
         near = isinstance(loss, QuerySampling) and loss.candidates == "near"
-        entity_ED = model.candidates(Table(model.entity.detach())).tensor
-        self.clusters = EntityClusters(*entity_ED.shape) if near else None
+        self.clusters: EntityClusters | None = None
+        if near:
+            entity_ED = model.candidates(Table(model.entity.detach())).tensor
+            self.clusters = EntityClusters(*entity_ED.shape)
         self._rng_state: Tensor | None = None
         self._cuda_rng_state: Tensor | None = None
 

@@ -73,10 +73,8 @@ def _rounds(candidates: int) -> Iterator[tuple[int, int]]:
 
 def require_budget(job: Job, candidates: int) -> None:
     """Raise HaleError if the budget is less than a step for each trial of the search."""
-    trials, steps = (
-        sum(count * factor for count, factor in _rounds(candidates)),
-        job.cfg.budget.steps,
-    )
+    trials = sum(count * factor for count, factor in _rounds(candidates))
+    steps = job.cfg.budget.steps
     if candidates > 1 and steps is not None and steps * SHARE < trials:
         raise HaleError(
             f"recipe=search needs budget.steps of at least {math.ceil(trials / SHARE)}, got {steps}"
