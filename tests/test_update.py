@@ -27,7 +27,6 @@ from hale.scoring.activations import Identity
 from hale.settings.build import build
 from hale.training.module import LinkPrediction
 from hale.training.update import finish, prepare
-from hale.training.warm_start import carry_state, saved_optimizer
 
 CONF = Path(__file__).parents[1] / "conf"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -203,46 +202,6 @@ def test_a_new_entity_starts_at_the_mean_of_both_directions():
     shift_R = model.translation
     mean = (model.entity[0] + shift_R[0] + model.entity[1] + shift_R[1]) / 2
     assert torch.cosine_similarity(mean, model.entity[3], 0) > 0.999
-
-
-# the optimizer's state
-
-
-@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.Adagrad])
-def test_the_optimizers_state_is_carried_row_by_row(optimizer):
-    torch.manual_seed(0)
-    old, new = MuRE(5, 4, 8), MuRE(7, 8, 8)
-    kinds = row_kinds(lambda e, r: MuRE(e, r, 8))
-    first = optimizer(old.parameter_groups(), lr=0.1)
-    for _ in range(3):
-        first.zero_grad()
-        sum(p.square().sum() for p in old.parameters()).backward()
-        first.step()
-    second = optimizer(new.parameter_groups(), lr=0.1)
-    named = {p: n for n, p in new.named_parameters()}
-    carry_state(first.state_dict(), second, named, kinds)
-    for name, parameter in new.named_parameters():
-        was = first.state[old.get_parameter(name)]
-        for key, value in second.state[parameter].items():
-            if value.dim() == 0:
-                assert value == was[key]
-                continue
-            half = was[key].shape[0] // 2
-            kept = slice(0, 5) if name == "entity" else [0, 1, 4, 5]
-            assert half
-            assert value[kept].equal(was[key])
-            new_rows = value[5:] if name == "entity" else value[[2, 3, 6, 7]]
-            expected = was[key].mean(0) if key == "exp_avg_sq" else torch.zeros_like(was[key][0])
-            assert torch.allclose(new_rows, expected.expand_as(new_rows))
-    second.zero_grad()
-    sum(p.square().sum() for p in new.parameters()).backward()
-    second.step()
-
-
-def test_a_checkpoint_of_another_graph_is_not_used(parent, graph, tmp_path):
-    assert saved_optimizer(parent, graph.fingerprint)["param_groups"]
-    assert saved_optimizer(parent, "other") is None
-    assert saved_optimizer(tmp_path, graph.fingerprint) is None
 
 
 # runs
@@ -491,16 +450,3 @@ def test_files_with_an_equals_sign_and_runs_with_update_in_their_names(parent, t
     assert hale.load(out).graph.num_entities == 63
     assert free_folder(tmp_path / "kg-update-2024-01").name == "kg-update-2024-01-update-1"
     assert free_folder(tmp_path / "kg-update-3").name == "kg-update-4"
-
-
-def test_steps_of_a_fused_optimizer_are_where_its_parameters_are():
-    parameter = torch.nn.Parameter(torch.zeros(3, 2, device="meta"))
-    old = torch.nn.Parameter(torch.zeros(2, 2))
-    saved = torch.optim.Adam([old])
-    old.grad = torch.ones(2, 2)
-    saved.step()
-    for fused, device in ((True, "meta"), (False, "cpu")):
-        optimizer = torch.optim.SGD([parameter], lr=1)
-        optimizer.param_groups[0]["fused"] = fused
-        carry_state(saved.state_dict(), optimizer, {parameter: "entity"}, {"entity": "entity"})
-        assert optimizer.state[parameter]["step"].device.type == device

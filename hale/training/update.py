@@ -38,7 +38,7 @@ from hale.training.update_settings import (
     update_job,
     with_values,
 )
-from hale.training.warm_start import WarmStart, saved_optimizer
+from hale.training.warm_start import WarmStart
 
 START = "start"
 """The folder in a run's folder that an update starts from."""
@@ -151,10 +151,7 @@ def finish(folder: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
         job = replace(job, cfg=with_plan(job, plan).cfg, plan=plan)
     set_values(job.cfg, given)
     require_settings(job.cfg, job.choices)
-    home = job.parent["folder"]
-    state = saved_optimizer(Path(home), job.parent["fingerprint"]) if home else None
-    start = WarmStart(model.state_dict(), _kinds(job.cfg), state)
-    return train(job, lambda: graph, [start])
+    return train(job, lambda: graph, [WarmStart(model.state_dict())])
 
 
 def is_update(folder: Path) -> bool:

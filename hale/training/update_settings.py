@@ -24,7 +24,7 @@ READING = ("columns", "weight", "format", "literals", "unseen")
 """Settings of the dataset that say how the new triples are read."""
 FIXED = ("model", "activation", "dataset", "recipe", "strategy", "experiment", "debug", "hydra")
 """Parts of the settings that an update cannot change."""
-SMALLER, SMALLEST = 4, 512
+SMALLER, SMALLEST = 2, 512
 """So many times smaller is an update's batch, but for batches of no more than the second number: a
 short budget holds few steps."""
 FOLLOWING = ("loss.weight", "loss.mask_known", "activation.beta", "activation.gamma")
