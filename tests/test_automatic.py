@@ -21,7 +21,7 @@ from hale.graphs.kg import KnowledgeGraph
 from hale.settings import automatic, conf_dir
 from hale.settings.automatic import Facts
 from hale.settings.recipe import GROUPS, deciding_rules, kind, read_rules
-from hale.training.fit import _text
+from hale.training.fit import _text, overrides_of
 from hale.training.job import job_of, with_choices
 from hale.training.settle import RECIPE_FILE, automatic_choices, epoch_choices, settled
 
@@ -151,12 +151,22 @@ def test_a_tuned_recipe_follows_the_epochs(tmp_path):
     assert job.cfg.loss.alpha == typed.cfg.loss.alpha == 0.015
 
 
+def test_another_command_before_any_training_chooses_anew(tmp_path, graph):
+    settled(job_of(overrides_of({"budget.steps": 2, "seed": 0, "model.dim": 8}), tmp_path), graph)
+    model = hale.fit(graph, model="complex", steps=2, folder=tmp_path, settings=QUICK)
+    kept = json.loads((tmp_path / RECIPE_FILE).read_text())
+    assert "loss" in {entry["name"] for entry in kept["chosen"]}
+    assert model.record["choices"]["loss"] == "all_neg"
+
+
 def test_what_was_chosen_is_kept_and_taken_again(tmp_path, graph):
-    first = settled(job_of(["dataset=memory"], tmp_path), graph)
+    command = overrides_of({"budget.steps": 2, "seed": 0, **QUICK})
+    first = settled(job_of(command, tmp_path), graph)
     path = tmp_path / RECIPE_FILE
     kept = json.loads(path.read_text())
-    assert all(set(entry) == {"name", "value", "why"} and entry["why"] for entry in kept)
-    for entry in kept:
+    chosen = kept["chosen"]
+    assert all(set(entry) == {"name", "value", "why"} and entry["why"] for entry in chosen)
+    for entry in chosen:
         if entry["name"] == "data.batch_size":
             entry["value"] = 123
     path.write_text(json.dumps(kept))

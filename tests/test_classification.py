@@ -60,6 +60,15 @@ def test_each_relation_has_its_own_and_an_absent_one_that_of_all():
     assert classify(score_T, relation_T, threshold_R).equal(true_T)
 
 
+@pytest.mark.parametrize("label", [True, False])
+def test_a_relation_of_one_class_has_the_threshold_of_all(label):
+    score_T = torch.tensor([1.0, 2.0, 5.0, 6.0])
+    relation_T = torch.tensor([0, 0, 1, 1])
+    true_T = torch.tensor([False, True, label, label])
+    overall = best_threshold(score_T, true_T)
+    assert fit_thresholds(score_T, relation_T, true_T, 2).tolist() == [1.5, overall]
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
 def test_metrics_by_counting(pairs):
     predicted_T, true_T = torch.tensor(pairs).unbind(1)

@@ -17,7 +17,7 @@ QUICK = {"threads": 1, "test": False, "validations": 2, "recipe": "search"}
 
 
 def spent_choice(folder) -> dict:
-    chosen = json.loads((folder / "recipe.json").read_text())
+    chosen = json.loads((folder / "recipe.json").read_text())["chosen"]
     return next(c for c in chosen if c["name"] == "budget.spent")
 
 

@@ -274,6 +274,18 @@ def test_a_graph_that_becomes_dense_is_trained_as_one(tmp_path):
     assert [c["activation"]["beta"] for c in (before, after)] == [2.0, 1.5]
 
 
+def test_an_update_plans_anew_within_what_its_first_run_asked_for(tmp_path, graph):
+    asked = {"threads": 1, "test": False, "data.valid_queries": 10, "data.ranking_batch_size": 64}
+    model = hale.fit(graph, steps=2, dim=8, settings=asked | {"validations": 2})
+    model = model.update(NEW, steps=2).update([("a new one", "r1", "e3")], steps=2)
+    config = model.record["config"]
+    assert (config["threads"], config["validations"]) == (1, 2)
+    assert config["data"]["valid_queries"] == 10
+    assert config["data"]["test_queries"] is None
+    again = model.update([("a newer one", "r1", "e3")], steps=2, settings={"validations": 1})
+    assert again.record["config"]["validations"] == 1
+
+
 def test_an_update_that_chose_nothing_is_resumed(parent, tmp_path, monkeypatch):
     typed = {
         "data.batch_size": 512,
@@ -289,7 +301,7 @@ def test_an_update_that_chose_nothing_is_resumed(parent, tmp_path, monkeypatch):
     folder = tmp_path / "update"
     prepare(model, [NEW], [], folder, {"budget.steps": 20, **typed})
     interrupted(monkeypatch, folder, at_step=12)
-    assert json.loads((folder / "recipe.json").read_text()) == []
+    assert json.loads((folder / "recipe.json").read_text())["chosen"] == []
     assert finish(folder)["steps"] == 20
 
 

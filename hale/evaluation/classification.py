@@ -49,13 +49,15 @@ def fit_thresholds(
 ) -> Tensor:
     """The best threshold of each relation, ``threshold_R`` in float64.
 
-    A relation without triples gets the best threshold of all triples together.
+    A relation without true or without false triples gets the best threshold of all triples
+    together.
     """
     overall = best_threshold(score_T, true_T)
     threshold_R = torch.full((num_relations,), overall, dtype=torch.float64)
     for relation in set(relation_T.tolist()):
         of_relation_T = relation_T == relation
-        threshold_R[relation] = best_threshold(score_T[of_relation_T], true_T[of_relation_T])
+        if true_T[of_relation_T].any() and not true_T[of_relation_T].all():
+            threshold_R[relation] = best_threshold(score_T[of_relation_T], true_T[of_relation_T])
     return threshold_R
 
 

@@ -24,6 +24,7 @@ from hale.settings.checks import require_settings
 from hale.settings.compose import quoted
 from hale.training.checkpoints import Identity
 from hale.training.job import Job, job_of, make_run, quiet_lightning
+from hale.training.plan import kept_plan
 from hale.training.settle import as_started, decided, settled
 from hale.training.trainer import make_trainer
 
@@ -112,9 +113,10 @@ def train(
     with _threads(job.cfg.threads):
         graph = read_graph()
         _require_trainable(job, graph)
+        before = kept_plan(job.folder)
         ready = decided(job, graph)
         with locked(job.folder):
-            if read_result(job.folder) is not None or as_started(job, True).plan != job.plan:
+            if read_result(job.folder) is not None or kept_plan(job.folder) != before:
                 raise LockedError(
                     f"another run has just written {job.folder}: start this one again"
                 )

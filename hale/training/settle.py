@@ -16,6 +16,7 @@ import torch
 
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.files import read_json, write_atomically
+from hale.runs.record import RESULT_FILE
 from hale.settings import automatic, recipe
 from hale.settings.automatic import Candidate, Choice, Facts
 from hale.settings.build import build
@@ -44,10 +45,12 @@ def as_started(job: Job, composed: bool = False) -> Job:
     chosen, plan = kept_choices(job.folder), kept_plan(job.folder)
     if chosen is None or plan is None:
         return job
-    if not composed:
-        return with_plan(with_choices(job, chosen), plan)
-    groups = {c.name: c.value for c in chosen if c.name in recipe.GROUPS}
-    return replace(job, choices={**job.choices, **groups}, chosen=chosen, plan=plan)
+    if composed:
+        groups = {c.name: c.value for c in chosen if c.name in recipe.GROUPS}
+        return replace(job, choices={**job.choices, **groups}, chosen=chosen, plan=plan)
+    if _untrained(job.folder) and _kept_overrides(job.folder) != list(job.overrides):
+        return job  # another command's, with which nothing was trained
+    return with_plan(with_choices(job, chosen), plan)
 
 
 def decided(job: Job, graph: KnowledgeGraph) -> Job:
@@ -83,14 +86,14 @@ def settled(
 ) -> Job:
     """The decided job, kept in its folder, the plan last; a search is made if there is one.
 
-    A folder that has choices and a plan is left as it is, one without a plan is settled anew.
+    A folder that has the job's plan is left as it is, any other is settled anew.
 
     Args:
         job: as it was asked for or decided, or as its folder has it.
         graph: to train on.
         remember: keeps the settings of the job, so that it can be resumed.
     """
-    if kept_choices(job.folder) is not None and kept_plan(job.folder) is not None:
+    if job.plan is not None and job.plan == kept_plan(job.folder):
         return job
     if job.plan is None and recipe.kind(job.choices.get("recipe")) == "search":
         remember(job)
@@ -220,15 +223,25 @@ def kept_choices(folder: Path) -> list[Choice] | None:
         HaleError: the file is damaged.
     """
 
-    def choices(kept: list[dict[str, Any]]) -> list[Choice]:
-        return [Choice(**entry) for entry in kept]
+    def choices(kept: dict[str, Any]) -> list[Choice]:
+        return [Choice(**entry) for entry in kept["chosen"]]
 
     return read_json(folder / RECIPE_FILE, choices, "start in a new folder")
+
+
+def _kept_overrides(folder: Path) -> list[str] | None:
+    """The overrides of the command for which the choices kept in a folder were made."""
+    return read_json(folder / RECIPE_FILE, lambda kept: list(kept["overrides"]), "start anew")
+
+
+def _untrained(folder: Path) -> bool:
+    return not any((folder / kept).exists() for kept in (RESULT_FILE, "checkpoints/last.ckpt"))
 
 
 def write_choices(job: Job) -> None:
     """Keep the choices of a job in its folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
+    kept = {"overrides": list(job.overrides), "chosen": [vars(choice) for choice in job.chosen]}
     with write_atomically(job.folder / RECIPE_FILE) as file:
-        json.dump([vars(choice) for choice in job.chosen], file, indent=1)
+        json.dump(kept, file, indent=1)
         file.write("\n")

@@ -30,6 +30,9 @@ short budget holds few steps."""
 FOLLOWING = ("loss.weight", "loss.mask_known", "activation.beta", "activation.gamma")
 """Chosen again, for the grown graph and the epochs of the update, if the automatic recipe chose
 them: neither a search nor a tuned recipe, which know more than the rules."""
+PLANNED = ("validations", "threads", "data.valid_queries", "data.test_queries")
+"""Settings that the plan of a run replaces: an update has those that were asked for, and plans
+anew."""
 FASTER = 1.5
 """So many times larger is an update's learning rate at the start."""
 
@@ -64,6 +67,7 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
     """
     record = model.record
     require_own_classes(record["config"], settings)
+    settings = _asked_before(record["overrides"]) | dict(settings)
     cfg = _settings(record["config"], settings)
     before = record.get("parent") or {
         "batch_size": record["config"]["data"]["batch_size"],
@@ -123,12 +127,20 @@ def chosen_by(record: Mapping[str, Any]) -> list[Choice]:
 def _settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> DictConfig:
     """The settings of the run that is updated, without what was planned for it, and the changes."""
     cfg = OmegaConf.create(dict(config))
-    planned = {"data.valid_queries": "auto", "data.test_queries": "auto", "threads": None}
+    defaults = OmegaConf.load(conf_dir() / "config.yaml")
+    planned = {name: OmegaConf.select(defaults, name) for name in PLANNED}
     for name, value in (planned | {"budget.spent": 0}).items():
         OmegaConf.update(cfg, name, value, force_add=True)
     of_files = {f"dataset.{name}" for name in READING}
     set_values(cfg, {name: value for name, value in settings.items() if name not in of_files})
     return cfg
+
+
+def _asked_before(overrides: Iterable[str]) -> dict[str, Any]:
+    """What the overrides of a run say of settings that a plan replaces."""
+    words = {word.split("=", 1)[0]: word for word in overrides}
+    asked = OmegaConf.from_dotlist([words[name] for name in PLANNED if name in words])
+    return {name: OmegaConf.select(asked, name) for name in PLANNED if name in words}
 
 
 def require_own_classes(config: Mapping[str, Any], trusted: Collection[str] = ()) -> None:
