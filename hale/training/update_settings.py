@@ -89,12 +89,11 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
     parent = {
         "folder": home and str(home.resolve()),
         "fingerprint": model.graph.fingerprint,
-        "batch_size": batch,
-        "lr": lr,
-    }
+        "batch_size": batch, "lr": lr,
+    }  # fmt: skip
     overrides = [f"{name}={value}" for name, value in settings.items()]
-    choices: Mapping[str, Any] = record["choices"]
-    return Update(cfg, choices, overrides, folder, folder.name, chosen=chosen, parent=parent)
+    kept = cfg, record["choices"], overrides, folder, folder.name
+    return Update(*kept, chosen=chosen, parent=parent)
 
 
 def following(job: Update, known: Facts, epochs: float) -> Update:
