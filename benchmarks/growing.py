@@ -6,7 +6,8 @@ The folder has the snapshots in folders 0, 1, 2, ...: each with the new triples 
 test. A model is trained on snapshot 0; after each further one it is updated in a share of all
 seconds spent so far, and others are trained anew on all triples known by then: for as many seconds
 as the update, and for the total. Each is ranked on the tests of all snapshots so far, among all
-entities known by then. Settings are ``KEY=VALUE``; without any they are the defaults of hale.
+entities known by then. Settings are ``KEY=VALUE``; without any they are the defaults of hale. Seeds
+whose rows the file has already are not run again.
 """
 
 import argparse
@@ -48,9 +49,11 @@ def main() -> None:
     quieten()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / f"{given.snapshots.resolve().name}.jsonl"
-    rows = []
+    rows = finished(path, snapshots(given))
     with path.open("w", encoding="utf-8") as file:
-        for seed in range(given.seeds):
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.flush()
+        for seed in sorted(set(range(given.seeds)) - {row["seed"] for row in rows}):
             for row in protocol(given, seed):
                 rows.append(row)
                 file.write(json.dumps(facts() | row) + "\n")
@@ -58,6 +61,18 @@ def main() -> None:
     table = "\n".join(table_lines(rows))
     path.with_suffix(".md").write_text(f"{table}\n", encoding="utf-8")
     print(table)
+
+
+def snapshots(given: argparse.Namespace) -> int:
+    """The number of the last snapshot."""
+    return min(given.last, len(list(given.snapshots.glob("[0-9]*"))) - 1)
+
+
+def finished(path: Path, last: int) -> list[Row]:
+    """The rows of seeds of which a file has every row, as an interrupted benchmark leaves them."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    whole = {row["seed"] for row in rows if (row["snapshot"], row["way"]) == (last, TOTAL)}
+    return [row for row in rows if row["seed"] in whole and row["snapshot"] <= last]
 
 
 def protocol(given: argparse.Namespace, seed: int) -> Iterator[Row]:
@@ -69,9 +84,7 @@ def protocol(given: argparse.Namespace, seed: int) -> Iterator[Row]:
         work = Path(temporary)
         model = _fit(given, graph, total, work / "0", settings, seed)
         yield _row(given, 0, TOTAL, seed, model, tests)
-        for snapshot in range(
-            1, 1 + min(given.last, len(list(given.snapshots.glob("[0-9]*"))) - 1)
-        ):
+        for snapshot in range(1, 1 + snapshots(given)):
             seconds = total * given.share / (1 - given.share)
             total += seconds
             model = hale.update(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -449,6 +450,15 @@ def test_the_benchmark_runs_the_protocol(graph, tmp_path, monkeypatch, capsys):
     assert [(row["way"], row["steps"]) for row in rows] == ways
     assert rows[1]["ranked"] == [5, 5]
     assert rows[1]["mrr"] == pytest.approx(sum(rows[1]["mrr_by_test"]) / 2)
+    path = tmp_path / "out" / "rings.jsonl"
+    path.write_text(f"{text}{json.dumps(rows[0] | {'seed': 1})}\n")  # interrupted in seed 1
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--seeds", "2"])
+    growing.main()
+    assert path.read_text().startswith(text)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["seed"], row["way"]) for row in rows] == [
+        (seed, way) for seed in (0, 1) for way, _ in ways
+    ]
 
 
 def test_files_with_an_equals_sign_and_runs_with_update_in_their_names(parent, tmp_path, capsys):
