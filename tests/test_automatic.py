@@ -89,17 +89,6 @@ def test_what_is_chosen_stays_within_bounds(entities, triples, answers, symmetri
     assert 0 < values["optimizer.lr"] < 1 if "optimizer.lr" in values else True
 
 
-@pytest.mark.parametrize(
-    ("relations", "answers", "model"), [(11, 1.7, "rotl"), (237, 1.9, "mure"), (11, 3.6, "mure")]
-)
-def test_sparse_graphs_of_few_relations_are_rotated(relations, answers, model):
-    known = Facts(40_000, relations, 87_000, answers, 0.0)
-    chosen = {c.name: c for c in automatic.combination(known, {})}
-    assert chosen["model"].value == model
-    assert f"{answers} answers" in chosen["model"].why
-    assert (f"{relations} relations" in chosen["model"].why) == (answers < automatic.SPARSE)
-
-
 def test_fixed_choices_are_kept_and_the_others_suit_them():
     for entities in (100, 10**6):
         known = Facts(entities, 5, 10 * entities, 3.0, 0.0)

@@ -26,9 +26,6 @@ CROWDED = 0.1
 """Answers per query, as a share of all entities, above which distances do better."""
 SPARSE = 2.25
 """Answers per query below which a graph is sparse: WN18RR has 1.7, FB15k-237 3.6."""
-DIVERSE = 100
-"""Relations from which distances do as well without rotations in a sparse graph, and better once it
-has grown: parts of FB15k-237 have 237, WN18RR, Gene Ontology and WordNet 3.0 have 5 to 18."""
 PAIRS = 10_000_000
 """Pairs of a query and an entity that a step of HaLE compares, at most."""
 QUERIES = (64, 410)
@@ -143,23 +140,16 @@ def combination(known: Facts, fixed: Mapping[str, str], dim: int | None = None) 
         bilinear, why = fixed["model"] in BILINEAR, f"suits {fixed['model']}"
     elif fixed.get("loss", "all_neg") != "all_neg":
         bilinear, why = False, f"suits {fixed['loss']}"
+    sparse = known.answers < SPARSE
+    each = f"a query has {known.answers:.1f} answers, {'fewer' if sparse else 'no fewer'} than"
+    distance = Choice("model", "rotl" if sparse else "mure", f"{each} {SPARSE}")
     chosen = [
-        Choice("model", "complex", why) if bilinear else _distance(known),
+        Choice("model", "complex", why) if bilinear else distance,
         Choice("loss", "all_neg" if bilinear else "hale", why),
         Choice("activation", "identity" if bilinear else "hanon", why),
         Choice("optimizer", "adagrad" if bilinear else "adam", why),
     ]
     return [choice for choice in chosen if choice.name not in fixed]
-
-
-def _distance(known: Facts) -> Choice:
-    """The model compared by distances."""
-    if known.answers >= SPARSE:
-        return Choice("model", "mure", f"a query has {known.answers:.1f} answers, {SPARSE} or more")
-    few = known.relations < DIVERSE
-    bound = f"{known.relations} relations are {'fewer' if few else 'no fewer'} than {DIVERSE}"
-    why = f"a query has {known.answers:.1f} answers, fewer than {SPARSE}; {bound}"
-    return Choice("model", "rotl" if few else "mure", why)
 
 
 def values(known: Facts, chosen: Mapping[str, str], dim: int, steps: int | None) -> list[Choice]:
