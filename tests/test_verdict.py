@@ -80,6 +80,15 @@ def test_a_long_run_that_learned_nothing_is_not_told_to_be_longer():
     assert "budget" not in second
 
 
+def test_a_run_that_may_still_be_learning_is_told_to_be_longer():
+    """20 of 50 epochs, .1 s a step: 1,000 steps are 100 s."""
+    _, second = verdict_of(mrr=0.0256, steps=400, train_seconds=40.0, cpu_seconds=39.0).split("\n")
+    assert second == (
+        "The model learned little in 400 steps (20.0 epochs): some graphs need 50, as in "
+        "budget.seconds=100"
+    )
+
+
 def test_rows_say_which_metrics_are_of_a_sample():
     splits = ("valid", "test", "untrained", "popularity")
     record = {f"{split}/{name}": 0.5 for split in splits for name in RANKING}

@@ -9,7 +9,7 @@ import torch
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.columns import RANKING
 from hale.runs.tables import Row
-from hale.training.budget import enough_steps, wanted_budget
+from hale.training.budget import budget_for, enough_steps, wanted_steps
 from hale.training.plan import EvaluationPlan
 
 
@@ -44,7 +44,9 @@ def plan_lines(plan: EvaluationPlan) -> Iterator[str]:
         )
     yield line
     if plan.steps < enough_steps(plan.steps_per_epoch):
-        wanted = wanted_budget(plan.setting, plan.steps_per_epoch, plan.pace.step_seconds)
+        wanted = budget_for(
+            plan.setting, wanted_steps(plan.steps_per_epoch), plan.pace.step_seconds
+        )
         yield (
             f"Warning: {plan.steps:,} steps ({number(plan.epochs)} epochs) are too few to learn "
             f"much; {wanted} would do"

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from hale.training.budget import enough_steps, wanted_budget
+from hale.training.budget import PLENTY_EPOCHS, budget_for, enough_steps, wanted_steps
 from hale.training.summary import queries
 
 BUSY = 0.75
@@ -90,12 +90,20 @@ def _against(outcome: Outcome) -> str:
 def _advice(outcome: Outcome) -> str:
     """What a model that learned little was given, and what it needs."""
     done = f"{outcome.steps:,} steps ({outcome.epochs:.1f} epochs)"
-    if outcome.steps >= enough_steps(outcome.steps_per_epoch):
+    short = outcome.steps < enough_steps(outcome.steps_per_epoch)
+    if not short and outcome.epochs >= PLENTY_EPOCHS:
         return (
             f"The model learned little in {done}: look for faults in the data with hale stats, or "
             "try another model or learning rate"
         )
-    wanted = wanted_budget(outcome.setting, outcome.steps_per_epoch, outcome.step_seconds)
+    epoch = outcome.steps_per_epoch
+    steps = wanted_steps(epoch) if short else PLENTY_EPOCHS * epoch
+    wanted = budget_for(outcome.setting, steps, outcome.step_seconds)
+    if not short:
+        return (
+            f"The model learned little in {done}{_machine(outcome)}: some graphs need "
+            f"{PLENTY_EPOCHS}, as in {wanted}"
+        )
     return f"Too short to learn much: {done}{_machine(outcome)}; {wanted} would do"
 
 
