@@ -150,6 +150,11 @@ def mure(p: Parameters, e: int, r: int) -> Vector:
     return add(distmult(p, e, r), p["translation"][r])
 
 
+def compounde(p: Parameters, e: int, r: int) -> Vector:
+    stretched = [a * b for a, b in zip(p["entity"][e], p["factor"][r], strict=True)]
+    return add(rotate(p["angle"][r], stretched), p["translation"][r])
+
+
 def murp(p: Parameters, e: int, r: int) -> Vector:
     return _hyperbolic(p, distmult(p, e, r), r)
 

@@ -39,6 +39,7 @@ QUERY = {
     "rot2l": scalar.rot2l,
     "murp": scalar.murp,
     "mure": scalar.mure,
+    "compounde": scalar.compounde,
     "roth": scalar.roth,
     "refh": scalar.refh,
     "atth": scalar.atth,

@@ -131,6 +131,28 @@ class MuRE(DistanceModel):
         return torch.addcmul(translation_BD, entity_BD, factor_BD)
 
 
+class CompoundE(DistanceModel):
+    """Phi(e, r) = Rot(r) (e * s) + r': stretch, rotate, translate (Ge et al., ACL 2023).
+
+    The variant that acts on the head alone, CompoundE-Head. It has MuRE's factors, which forget
+    coordinates of e, and RotE's rotations. s is initialised to 1: at random angles no entity lies
+    on its own query, so the random signs of MuRE are not needed.
+    """
+
+    even_dim: ClassVar[bool] = True
+
+    def build(self) -> None:
+        self.angle = random_angles(self.num_relations, self.dim // 2)
+        self.factor = nn.Parameter(torch.ones(self.num_relations, self.dim))
+        self.translation = self.normal(self.num_relations, self.dim)
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        rotation_BD = lookup(circle(self.angle), relation_B)
+        stretched_BD = entity_BD * lookup(self.factor, relation_B)
+        rotated_BD = complex_multiply(rotation_BD, stretched_BD)
+        return rotated_BD + lookup(self.translation, relation_B)
+
+
 # Functions on vectors; coordinates 2i and 2i+1 span a plane.
 
 

@@ -31,7 +31,7 @@ PAIRS = 10_000_000
 QUERIES = (64, 410)
 """The fewest and the most queries of a step that are compared with all entities."""
 SMALLEST_BATCH = 512
-SCALED = ("distmult", "mure", "rotate", "rote", "rotl")
+SCALED = ("compounde", "distmult", "mure", "rotate", "rote", "rotl")
 """Models whose relation scale may undo the norms of entities."""
 WEIGHTS = (0.5, 8.0)
 """Bounds of the loss weight."""
