@@ -29,6 +29,7 @@ from hale.training.update_settings import Update, following
 
 RECIPE_FILE = "recipe.json"
 """What was chosen for a run, and why; a folder that has one keeps to it."""
+ADVICE = "start in a new folder"
 OVERLAYS = ("strategy", "experiment", "debug")
 
 
@@ -226,12 +227,12 @@ def kept_choices(folder: Path) -> list[Choice] | None:
     def choices(kept: dict[str, Any]) -> list[Choice]:
         return [Choice(**entry) for entry in kept["chosen"]]
 
-    return read_json(folder / RECIPE_FILE, choices, "start in a new folder")
+    return read_json(folder / RECIPE_FILE, choices, ADVICE)
 
 
 def _kept_overrides(folder: Path) -> list[str] | None:
     """The overrides of the command for which the choices kept in a folder were made."""
-    return read_json(folder / RECIPE_FILE, lambda kept: list(kept["overrides"]), "start anew")
+    return read_json(folder / RECIPE_FILE, lambda kept: list(kept["overrides"]), ADVICE)
 
 
 def _untrained(folder: Path) -> bool:

@@ -85,15 +85,16 @@ def update_job(model: TrainedModel, settings: Mapping[str, Any], folder: Path) -
         if name not in settings:
             OmegaConf.update(cfg, name, value)
             chosen.append(Choice(name, value, f"an update takes more, smaller steps than {old:g}"))
-    home = _run_folder(model.folder) if model.folder and model.folder.is_dir() else None
-    parent = {
-        "folder": home and str(home.resolve()),
-        "fingerprint": model.graph.fingerprint,
-        "batch_size": batch, "lr": lr,
-    }  # fmt: skip
     overrides = [f"{name}={value}" for name, value in settings.items()]
-    kept = cfg, record["choices"], overrides, folder, folder.name
-    return Update(*kept, chosen=chosen, parent=parent)
+    choices: Mapping[str, Any] = record["choices"]
+    parent = _parent(model) | {"batch_size": batch, "lr": lr}
+    return Update(cfg, choices, overrides, folder, folder.name, chosen=chosen, parent=parent)
+
+
+def _parent(model: TrainedModel) -> dict[str, Any]:
+    """The folder and the fingerprint of the run that is updated."""
+    home = _run_folder(model.folder) if model.folder and model.folder.is_dir() else None
+    return {"folder": home and str(home.resolve()), "fingerprint": model.graph.fingerprint}
 
 
 def following(job: Update, known: Facts, epochs: float) -> Update:

@@ -90,21 +90,20 @@ def _against(outcome: Outcome) -> str:
 def _advice(outcome: Outcome) -> str:
     """What a model that learned little was given, and what it needs."""
     done = f"{outcome.steps:,} steps ({outcome.epochs:.1f} epochs)"
-    short = outcome.steps < enough_steps(outcome.steps_per_epoch)
-    if not short and outcome.epochs >= PLENTY_EPOCHS:
-        return (
-            f"The model learned little in {done}: look for faults in the data with hale stats, or "
-            "try another model or learning rate"
-        )
-    epoch = outcome.steps_per_epoch
-    steps = wanted_steps(epoch) if short else PLENTY_EPOCHS * epoch
-    wanted = budget_for(outcome.setting, steps, outcome.step_seconds)
-    if not short:
+    epoch, took = outcome.steps_per_epoch, outcome.step_seconds
+    if outcome.steps < enough_steps(epoch):
+        wanted = budget_for(outcome.setting, wanted_steps(epoch), took)
+        return f"Too short to learn much: {done}{_machine(outcome)}; {wanted} would do"
+    if outcome.epochs < PLENTY_EPOCHS:
+        wanted = budget_for(outcome.setting, PLENTY_EPOCHS * epoch, took)
         return (
             f"The model learned little in {done}{_machine(outcome)}: some graphs need "
             f"{PLENTY_EPOCHS}, as in {wanted}"
         )
-    return f"Too short to learn much: {done}{_machine(outcome)}; {wanted} would do"
+    return (
+        f"The model learned little in {done}: look for faults in the data with hale stats, or "
+        "try another model or learning rate"
+    )
 
 
 def _machine(outcome: Outcome) -> str:
