@@ -103,16 +103,21 @@ def test_fixed_choices_are_kept_and_the_others_suit_them():
                 assert (whole["loss"], whole["activation"]) == ("hale", "hanon")
 
 
-@pytest.mark.parametrize(("typed", "model"), [(None, "complex"), (127, "mure"), (128, "complex")])
+@pytest.mark.parametrize(
+    ("typed", "model"),
+    [(None, "complex"), (126, "compounde"), (127, "mure"), (128, "complex"), (129, "mure")],
+)
 def test_a_bilinear_model_wants_many_dimensions(tmp_path, graph, typed, model):
     known = replace(automatic.facts(graph), entities=1000, answers=4.0)
     job = job_of(["dataset=memory", *([f"model.dim={typed}"] if typed else [])], tmp_path)
     chosen = automatic_choices(job, known)
     assert next(c.value for c in chosen if c.name == "model") == model
     assert "model.dim" not in {c.name for c in chosen} or model == "complex"
-    if typed == 127:
+    if typed == 126:
         loss = next(c for c in chosen if c.name == "loss")
-        assert loss.why.endswith("127 dimensions are fewer than 128")
+        assert loss.why.endswith("126 dimensions are fewer than 128")
+    crowded = automatic_choices(job, replace(known, answers=101.0))
+    assert next(c.value for c in crowded if c.name == "model") == "mure"
 
 
 def test_a_dataset_with_rules_is_tuned_and_another_automatic():

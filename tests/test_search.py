@@ -104,6 +104,8 @@ def test_only_what_is_open_is_searched():
     }  # fmt: skip
     assert [str(c) for c in automatic.candidates({"model": "complex"})] == ["complex"]
     assert not any(c.factors for c in automatic.candidates({"loss": "sam_neg"}))
+    odd = {candidate.choices["model"] for candidate in automatic.candidates({}, 33)}
+    assert odd == {"mure", "rescal"}
     known = Facts(100, 5, 1000, 3.0, 0.0)
     for candidate in automatic.candidates({}):
         chosen = {c.name: c.value for c in automatic.combination(known, candidate.choices)}

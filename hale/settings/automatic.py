@@ -23,7 +23,7 @@ SMALL = 2_500
 WIDE = 128
 """Dimensions from which such a model is trained: in 32, distances do better on CoDEx-S."""
 CROWDED = 0.1
-"""Answers per query, as a share of all entities, above which distances do better."""
+"""Answers per query, as a share of all entities, above which distances, MuRE's, do better."""
 SPARSE = 2.25
 """Answers per query below which a graph is sparse: WN18RR has 1.7, FB15k-237 3.6."""
 PAIRS = 10_000_000
@@ -86,9 +86,18 @@ class Candidate:
         )
 
 
-def candidates(fixed: Mapping[str, str]) -> list[Candidate]:
-    """What a search tries: models, and a stronger uniformity for those trained with HaLE."""
-    models = [fixed["model"]] if "model" in fixed else ["mure", "rotl", "complex", "rescal"]
+def candidates(fixed: Mapping[str, str], dim: int | None = None) -> list[Candidate]:
+    """What a search tries: models, and a stronger uniformity for those trained with HaLE.
+
+    Args:
+        fixed: choices that the user has made, by group.
+        dim: the embedding dimension, if the user has chosen one.
+    """
+    models = ["compounde", "mure", "complex", "rescal"]
+    if "model" in fixed:
+        models = [fixed["model"]]
+    elif _odd(dim):
+        models = ["mure", "rescal"]
     stronger = {"loss.weight": 2.0}
     loss = fixed.get("loss", "hale")
     return [
@@ -131,20 +140,18 @@ def combination(known: Facts, fixed: Mapping[str, str], dim: int | None = None) 
         dim: the embedding dimension, if the user has chosen one.
     """
     crowded = known.answers > CROWDED * known.entities
-    narrow = dim is not None and dim < WIDE
-    bilinear = known.entities < SMALL and not crowded and not narrow
+    narrow, odd = dim is not None and dim < WIDE, _odd(dim)
+    bilinear = known.entities < SMALL and not (crowded or narrow or odd)
     size = f"{known.entities:,} entities are {'fewer' if known.entities < SMALL else 'no fewer'}"
     why = f"{size} than {SMALL:,}" + (f", a query has {known.answers:.1f} answers" * crowded)
-    why += f", {dim} dimensions are fewer than {WIDE}" * narrow
+    why += f", {dim} dimensions are fewer than {WIDE}" * narrow + f", {dim} is odd" * odd
     if "model" in fixed:
         bilinear, why = fixed["model"] in BILINEAR, f"suits {fixed['model']}"
     elif fixed.get("loss", "all_neg") != "all_neg":
         bilinear, why = False, f"suits {fixed['loss']}"
-    sparse = known.answers < SPARSE
-    each = f"a query has {known.answers:.1f} answers, {'fewer' if sparse else 'no fewer'} than"
-    distance = Choice("model", "rotl" if sparse else "mure", f"{each} {SPARSE}")
+    distance = "mure" if crowded or odd else "compounde"
     chosen = [
-        Choice("model", "complex", why) if bilinear else distance,
+        Choice("model", "complex" if bilinear else distance, why),
         Choice("loss", "all_neg" if bilinear else "hale", why),
         Choice("activation", "identity" if bilinear else "hanon", why),
         Choice("optimizer", "adagrad" if bilinear else "adam", why),
@@ -177,6 +184,11 @@ def loss_weight(known: Facts, epochs: float) -> Choice:
     if weight < min(3.0, EPOCHS / epochs):
         weight, why = min(3.0, EPOCHS / epochs), f"{epochs:.0f} epochs; more in fewer, up to 3"
     return Choice("loss.weight", round(min(max(weight, WEIGHTS[0]), WEIGHTS[1]), 2), why)
+
+
+def _odd(dim: int | None) -> bool:
+    """Whether only models that do not rotate planes of two coordinates take that dimension."""
+    return dim is not None and dim % 2 == 1
 
 
 @cache

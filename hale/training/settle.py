@@ -112,10 +112,9 @@ def _tried(job: Job, graph: KnowledgeGraph) -> dict[Candidate, list[Choice]]:
     """What each candidate of a search chooses."""
     known = automatic.facts(graph)
     typed = typed_names(job.overrides)
-    candidates = [
-        c for c in automatic.candidates(fixed_choices(job)) if typed.isdisjoint(c.factors)
-    ]
-    return {c: automatic_choices(job, known, None, c) for c in candidates}
+    candidates = automatic.candidates(fixed_choices(job), _typed_dim(job))
+    open_ones = [c for c in candidates if typed.isdisjoint(c.factors)]
+    return {c: automatic_choices(job, known, None, c) for c in open_ones}
 
 
 def _automatic(job: Job, graph: KnowledgeGraph, found: Candidate, spent: Sequence[Choice]) -> Job:
