@@ -27,6 +27,7 @@ import hale
 from hale.cli import COMMANDS, output, run_command
 from hale.cli.export import _words
 from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.statistics import unseen
 from hale.models.euclidean import TransE
 from hale.runs.model_folder import write_model
 from hale.runs.tables import FittedTable, plain
@@ -190,6 +191,21 @@ def test_evaluate_repeats_the_metrics_of_training(call, trained_folder, graph):
     assert (sum(counts), counts) == (40, sorted(counts, reverse=True))
     weighted = sum(float(row["mrr"]) * int(row["count"]) for row in rows) / 40
     assert weighted == pytest.approx(record["test/mrr"], rel=1e-5)
+
+
+def test_evaluate_under_other_protocols(call, trained_folder, graph):
+    model = hale.load(trained_folder)
+    both = rows_of(call("evaluate", trained_folder, "--exclude-own"))[0]
+    mrr = float(model.evaluate(graph.test, exclude_own=True).compute()["mrr"])
+    assert mrr > float(model.evaluate(graph.test).compute()["mrr"])
+    assert float(both["mrr"]) == pytest.approx(mrr, rel=1e-5)
+    Path("mine.tsv").write_text("e1\tone\te2\ne1\tone\te3\n")
+    assert not unseen(graph, graph.test.numpy()).any()
+    plain, dropped = (
+        call("evaluate", trained_folder, "--triples", "mine.tsv", *more)
+        for more in ((), ("--drop-unseen",))
+    )
+    assert plain == dropped
 
 
 def test_evaluate_takes_a_file_of_triples(call, fail, trained_folder, graph):

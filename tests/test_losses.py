@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import hale
 from hale.graphs.kg import reciprocal
-from hale.graphs.queries import QueryBatch, QueryIndex, scaled_weights
+from hale.graphs.queries import Known, QueryBatch, QueryIndex, scaled_weights
 from hale.losses.base import Loss
 from hale.losses.non_neg import NonNeg
 from hale.losses.query_sampling import QuerySampling
@@ -251,6 +251,25 @@ def test_all_neg_is_cross_entropy_over_all_entities() -> None:
     score_BE = torch.tensor(SCORES, dtype=torch.float64)
     expected = F.cross_entropy(score_BE, torch.tensor(TARGETS))
     torch.testing.assert_close(ALL_NEG(matrix(score_BE), fixed_batch())["loss"], expected)
+
+
+@pytest.mark.parametrize(
+    "known", [None, Known.of_pairs(torch.tensor([0, 0]), torch.tensor([0, 2]), 2)]
+)
+def test_an_own_entity_that_is_excluded_is_not_in_the_logsumexp(known) -> None:
+    own_B = torch.tensor([2, -1])
+    query_BD, entity_ED = torch.randn(2, 4).double().requires_grad_(), torch.randn(3, 4).double()
+    scores = ScoreMatrix(
+        query_BD, torch.ones(2).double(), Table(entity_ED), SquaredEuclidean(), Identity(),
+        own_B=own_B,
+    )  # fmt: skip
+    score_BE = -torch.cdist(query_BD, entity_ED).square()
+    kept = [[0, 1] if known is None else [1], [0, 1, 2]]
+    expected = torch.stack([score_BE[b, rows].logsumexp(0) for b, rows in enumerate(kept)])
+    torch.testing.assert_close(scores.logsumexp(known), expected)
+    torch.testing.assert_close(
+        scores.first(1).logsumexp(known and known.rows(slice(1))), expected[:1]
+    )
 
 
 def test_contrastive_over_all_negatives_is_cross_entropy_with_a_temperature() -> None:

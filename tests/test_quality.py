@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.quality import LITERAL, warnings
-from hale.graphs.statistics import pairings, split_rows
+from hale.graphs.statistics import irreflexive, pairings, split_rows
 
 
 def lines(triples, valid=None, test=None, entities=None, relations=None) -> list[str]:
@@ -34,6 +34,16 @@ def test_a_sound_graph_has_no_warnings():
     train = [*ring(300), *[(h, 1, (h * 7 + 2) % 300) for h in range(300)]]
     held_out = [(e, 0, (e + 9) % 300) for e in range(300)] * 2
     assert lines(train, held_out, held_out) == []
+
+
+@given(st.integers(1, 3000), st.integers(0, 4))
+def test_a_relation_is_irreflexive_if_it_rarely_joins_an_entity_with_itself(triples, loops):
+    rows = [(e, 0, e + 1 if e >= loops else e) for e in range(triples)]
+    train_T3 = torch.tensor([*rows, (0, 2, 0)])
+    names = [tuple(map(str, range(count))) for count in (triples + 1, 3)]
+    graph = KnowledgeGraph("loops", *names, train_T3, train_T3, train_T3)
+    few = min(loops, triples) / triples < 1e-3
+    assert irreflexive(graph).tolist() == [few, False, False] * 2
 
 
 def test_leaks_and_names_that_only_valid_or_test_have():

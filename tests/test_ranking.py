@@ -235,3 +235,23 @@ def test_a_batch_is_filtered_by_its_own_index():
     assert ranks.candidates_B.tolist() == [5, 6, 6]
     known = Known.of_pairs(torch.tensor([0, 0, 1]), torch.tensor([1, 2, 3]), 3)
     assert_ranks_by_hand(ranks, scores, batch.target_B, known)
+
+
+def test_an_own_entity_that_is_excluded_ranks_last_and_is_not_predicted():
+    own_B = torch.tensor([2, -1, 3])
+    scores = random_scores(rows=3, entities=6)
+    excluding = dataclasses.replace(scores, own_B=own_B)
+    known = Known.of_pairs(torch.tensor([0, 2]), torch.tensor([1, 3]), 3)
+    for target_B in (torch.tensor([0, 4, 5]), torch.tensor([2, 2, 3])):
+        ranks = filtered_ranks(excluding, target_B, known)
+        for b, distance_E in enumerate(distances_by_hand(scores)):
+            if own_B[b] >= 0:
+                distance_E[own_B[b]] = 1e300
+            mine = [entity for row, entity in ((0, 1), (2, 3)) if row == b]
+            expected = rank_by_hand(distance_E, int(target_B[b]), mine)
+            found = (ranks.optimistic_B, ranks.pessimistic_B, ranks.candidates_B)
+            assert [int(part[b]) for part in found] == list(expected)
+    for b, best in enumerate(ranking.top_k(excluding, 6).tolist()):
+        row = distances_by_hand(scores)[b]
+        order = sorted(set(range(6)) - {int(own_B[b])}, key=row.__getitem__)
+        assert best == order + [-1] * (6 - len(order))

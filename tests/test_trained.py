@@ -325,6 +325,22 @@ def test_every_model_comes_back_as_it_was(tmp_path, graph, name):
     assert len(loaded.predict(tail="e3", relation="one", k=5)) == 5
 
 
+def test_a_run_that_excludes_own_entities_and_what_comes_from_it(tmp_path, graph):
+    settings = {"exclude_own": True, "validations": 1, "threads": 1}
+    folder = tmp_path / "run"
+    model = hale.fit(graph, "transe", steps=30, dim=8, folder=folder, settings=settings)
+    grown = model.update(add=[("e0", "four", "zoe")], steps=2, folder=tmp_path / "grown")
+    for each in (model, hale.load(folder), grown):
+        assert each.model.irreflexive_R.all()
+        answers = each.predict(head="e0", relation="one", k=100)
+        assert len(answers) == each.graph.num_entities - 1
+        assert "e0" not in {answer.entity for answer in answers}
+        assert each.rank([("e0", "one", "e0")])[0, 0] > 55
+    assert model.record["test/mrr"] == pytest.approx(
+        float(model.evaluate(graph.test).compute()["mrr"])
+    )
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     target = tmp_path / "model"
     for text in ("old", "new"):

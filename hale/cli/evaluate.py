@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--split", choices=("train", "valid", "test"), default="test")
     what.add_argument("--triples", metavar="FILE", help="triples of known names instead of a split")
     parser.add_argument("--per-relation", action="store_true", help="a row per relation")
+    parser.add_argument(
+        "--exclude-own", action="store_true", help="never rank a query's own entity above others"
+    )
+    parser.add_argument(
+        "--drop-unseen", action="store_true", help="leave out triples with names not in train"
+    )
     add_table_arguments(parser)
 
 
@@ -38,7 +44,10 @@ def run(args: argparse.Namespace) -> None:
     """
     folder = find_model(args.model)
     require_writable(args.out)
+    import torch
+
     from hale.graphs.reading import read_triples
+    from hale.graphs.statistics import unseen
     from hale.runs.trained import load
 
     model = load(folder)
@@ -48,13 +57,18 @@ def run(args: argparse.Namespace) -> None:
         if args.triples
         else graph.splits[args.split]
     )
-    metrics = model.evaluate(triple_T3)
+    if args.drop_unseen:
+        triple_T3 = triple_T3[torch.from_numpy(~unseen(graph, triple_T3.numpy()))]
+    metrics = model.evaluate(triple_T3, args.exclude_own)
     rows = (
         _by_relation(metrics, graph.relations)
         if args.per_relation
         else _by_direction(metrics, len(triple_T3))
     )
     title = f"{graph.name}: {args.triples or args.split}"
+    title += (
+        ", own entity excluded" * args.exclude_own + ", unseen names dropped" * args.drop_unseen
+    )
     write_rows(rows, args.format, args.out, title, LEAST_IMPORTANT)
 
 

@@ -12,6 +12,8 @@ Protocol:
 - Distances are computed in float32, or in float64 if the model is float64, whatever the training
   precision. The target's distance is read from the same matrix as the other candidates', so no two
   code paths can differ in a last bit.
+- A query's own entity, where the model excludes it, is ranked below all other candidates
+  (:meth:`hale.models.base.QueryModel.exclude_own`).
 - A score that is not finite raises :class:`~hale.errors.DivergedError`: comparisons with NaN are
   false, so a diverged model would rank every target first.
 
@@ -93,7 +95,8 @@ def top_k(scores: ScoreMatrix, k: int, excluded: Known | None = None) -> Tensor:
     Args:
         scores: B queries against all entities; the activation is not evaluated.
         k: how many, at least 1.
-        excluded: entities to exclude. A row with fewer than K others is padded with -1.
+        excluded: entities to exclude. A row with fewer than K others, without its own entity if
+            the scores exclude that, is padded with -1.
 
     Raises:
         DivergedError: a score is NaN or infinite.
@@ -102,11 +105,11 @@ def top_k(scores: ScoreMatrix, k: int, excluded: Known | None = None) -> Tensor:
     best_BK = scores.query_BD.new_empty(len(scores), count, dtype=torch.int64)
     with _full_precision(best_BK.device.type):
         for rows, distance_CE in _distance_chunks(scores):
-            _require_finite(distance_CE)
             if excluded is not None:
                 distance_CE[excluded.rows(rows).pairs()] = torch.inf
             distance_CK, entity_CK = distance_CE.topk(count, largest=False)
-            best_BK[rows] = entity_CK.masked_fill(distance_CK.isinf(), -1)
+            never_CK = distance_CK >= torch.finfo(distance_CK.dtype).max
+            best_BK[rows] = entity_CK.masked_fill(never_CK, -1)
     return best_BK
 
 
@@ -122,7 +125,6 @@ def _compare_candidates(
     better_B, tied_B, excluded_B = (torch.zeros_like(target_B) for _ in range(3))
     flag_CE = torch.empty(0)
     for rows, distance_CE in _distance_chunks(scores):
-        _require_finite(distance_CE)
         row_P, entity_P = known.rows(rows).pairs()
         other_P = entity_P != target_B[rows].index_select(0, row_P)
         excluded_B[rows] = torch.bincount(row_P[other_P], minlength=len(distance_CE))
@@ -141,6 +143,23 @@ def _compare_candidates(
 
 def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of rows with their ``distance_CE``, which the caller may overwrite.
+
+    A query's own entity, where it is excluded, is at the largest finite distance.
+
+    Raises:
+        DivergedError: a distance is NaN or infinite.
+    """
+    for rows, distance_CE in _plain_chunks(scores):
+        _require_finite(distance_CE)
+        if scores.own_B is not None:
+            own_C = scores.own_B[rows]
+            row_X = (own_C >= 0).nonzero().flatten()
+            distance_CE[row_X, own_C[row_X]] = torch.finfo(distance_CE.dtype).max
+        yield rows, distance_CE
+
+
+def _plain_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
+    """Chunks of rows with the distances of their queries to all entities.
 
     Squared Euclidean distances omit the term scale * |q|^2: the order of each row is the same,
     rounding errors are smaller, and a single matrix product remains.

@@ -47,6 +47,16 @@ class Known(NamedTuple):
         return row_P, self.answer_A.index_select(0, at_P)
 
 
+def with_own(known: Known | None, own_B: Tensor) -> Known:
+    """Known answers and one more entity of each row, unless that is -1 or known already."""
+    row_P = (own_B >= 0).nonzero().flatten()
+    pairs = [torch.stack((row_P, own_B[row_P]))]
+    if known is not None:
+        pairs.append(torch.stack(known.pairs()))
+    row_P, entity_P = torch.unique(torch.cat(pairs, 1), dim=1)
+    return Known.of_pairs(row_P, entity_P, len(own_B))
+
+
 class QueryIndex:
     """CSR map (entity, relation) -> answers, as tensors on one device.
 

@@ -21,6 +21,9 @@ Ids = NDArray[np.int64]
 KINDS = ("1-1", "1-N", "N-1", "N-N")
 MANY = 1.5
 """Mean number of answers per query from which a side of a relation counts as N."""
+REFLEXIVE = 1e-3
+"""Share of triples (e, r, e) below which r is irreflexive: WN18RR's derivationally_related_form has
+7 among 29,715."""
 OVERLAP = 0.8
 """Shared triples, as a share of the larger relation's, above which two are duplicate or reverse."""
 
@@ -77,6 +80,19 @@ def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
             graph.relations, count_R, heads_R, tails_R, symmetric_R, strict=True
         )
     ]
+
+
+def irreflexive(graph: KnowledgeGraph) -> Tensor:
+    """Whether a relation, or its reciprocal, rarely holds of an entity and itself, ``bool_2R``.
+
+    That is, in fewer than :data:`REFLEXIVE` of its triples of train; not if it has no triples.
+    """
+    head_T, relation_T, tail_T = graph.train.unbind(1)
+    count_R, own_R = (
+        torch.bincount(of_T, minlength=graph.num_relations)
+        for of_T in (relation_T, relation_T[head_T == tail_T])
+    )
+    return (own_R < REFLEXIVE * count_R).repeat(2)
 
 
 def pairings(graph: KnowledgeGraph) -> list[Pairing]:
@@ -168,25 +184,33 @@ def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, A
     """A row of counts for each split; ``paired`` are the graph's :func:`pairings`."""
     kind_R = np.array([relation.kind for relation in relation_kinds(graph)])
     train_T3 = graph.train.numpy()
-    seen_E, seen_R = counts(graph, train_T3)
     rows = []
     for split, tensor_T3 in graph.splits.items():
         triple_T3 = tensor_T3.numpy()
-        head_T, relation_T, tail_T = triple_T3.T
+        head_T, _, tail_T = triple_T3.T
         count_E, count_R = counts(graph, triple_T3)
-        unseen_T = (seen_E[head_T] == 0) | (seen_E[tail_T] == 0) | (seen_R[relation_T] == 0)
         row: dict[str, Any] = {
             "split": split,
             "triples": len(triple_T3),
             "entities": int((count_E > 0).sum()),
             "relations": int((count_R > 0).sum()),
             "loops": int((head_T == tail_T).sum()),
-            "unseen": int(unseen_T.sum()),
+            "unseen": int(unseen(graph, triple_T3).sum()),
             "in train": 0 if split == "train" else repeated(graph, triple_T3, train_T3),
             "given away": 0 if split == "train" else given_away(graph, triple_T3, paired),
         }
         rows.append(row | {kind: int(count_R[kind_R == kind].sum()) for kind in KINDS})
     return rows
+
+
+def unseen(graph: KnowledgeGraph, triple_T3: Ids) -> NDArray[np.bool_]:
+    """Whether each triple has an entity or relation that is in no triple of train, ``bool_T``."""
+    seen_E, seen_R = counts(graph, graph.train.numpy())
+    head_T, relation_T, tail_T = triple_T3.T
+    seen_T: NDArray[np.bool_] = (
+        (seen_E[head_T] > 0) & (seen_E[tail_T] > 0) & (seen_R[relation_T] > 0)
+    )
+    return ~seen_T
 
 
 def counts(graph: KnowledgeGraph, triple_T3: Ids) -> tuple[Ids, Ids]:

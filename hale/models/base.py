@@ -53,6 +53,8 @@ class QueryModel(nn.Module, ABC):
         self.init_std = (self.initial_norm_sq / dim) ** 0.5 if init_std is None else init_std
         self.num_relations = num_relations
         self.entity = self.normal(num_entities, dim)
+        self.irreflexive_R: Tensor | None
+        self.register_buffer("irreflexive_R", None, persistent=False)
 
     @abstractmethod
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
@@ -71,6 +73,10 @@ class QueryModel(nn.Module, ABC):
         """The vectors that queries are compared with: by default the entities'."""
         return entity
 
+    def exclude_own(self, irreflexive_R: Tensor) -> None:
+        """Do not compare queries of these relations, bool, with the query's own entity."""
+        self.irreflexive_R = irreflexive_R.to(self.entity.device)
+
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """The regularisation of each triple, ``penalty_B``, if any; the loss adds its mean."""
         return None
@@ -79,9 +85,11 @@ class QueryModel(nn.Module, ABC):
         """The scores of queries against all entities."""
         entity = Table(self.entity)
         query_BD = self.query(entity.lookup(entity_B), relation_B)
-        return ScoreMatrix(
-            query_BD, self.scale(relation_B), self.candidates(entity), self.comparator, activation
-        )
+        own_B = None
+        if self.irreflexive_R is not None:
+            own_B = torch.where(self.irreflexive_R[relation_B], entity_B, -1)
+        rest = self.candidates(entity), self.comparator, activation
+        return ScoreMatrix(query_BD, self.scale(relation_B), *rest, own_B=own_B)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups of ``params`` for the optimizer, each with its ``lr_multiplier``."""

@@ -31,6 +31,7 @@ from hale.errors import HaleError, first_line
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.names import shown
 from hale.graphs.reading import SPLITS
+from hale.graphs.statistics import irreflexive
 from hale.models.base import QueryModel
 from hale.runs.files import write_folder_atomically
 from hale.runs.model_path import CONFIG, ModelFolderError, find_model
@@ -68,6 +69,7 @@ def write_model(
             "tensors_sha256": _sha256(new / TENSORS),
             "model": record["config"]["model"],
             "activation": record["config"]["activation"],
+            "exclude_own": record["config"].get("exclude_own", False),
         }
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         write_result(new, record)
@@ -94,6 +96,8 @@ def read_model(
     if _sha256(folder / TENSORS) != config.get("tensors_sha256"):
         raise _damaged(folder / TENSORS, "its digest is not the one in config.json")
     model = _build_model(folder / CONFIG, config.get("model"), graph, tensors)
+    if config.get("exclude_own", False) is not False:
+        model.exclude_own(irreflexive(graph))
     activation = _build_activation(folder / CONFIG, config.get("activation"))
     return model, activation, graph, _read_json(folder / RESULT_FILE)
 

@@ -26,6 +26,7 @@ PROTOCOL = 2
 """Of records that are written; docs/protocol.md says what changed. Records without one are of 1."""
 RECIPE_KEYS = (
     "model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed", "monitor",
+    "exclude_own",
 )  # fmt: skip
 """The parts of the config that a recipe sets, and those that its values are for."""
 IDENTITY_KEYS = (*RECIPE_KEYS, "budget", "validations", "trainer", "callbacks")
@@ -40,6 +41,8 @@ NEWER = (
     ("precision", 32), ("precision", "32"), ("precision", "32-true"),
 )  # fmt: skip
 """Settings that other records lack, with the value that does as they did."""
+NEWER_PARTS: Mapping[str, Any] = {"exclude_own": False}
+"""Parts of the config that other records lack, with that value."""
 NOT_COMPARED = {
     "dataset": ("path",),
     "trainer": (
@@ -84,7 +87,10 @@ def identity(config: Mapping[str, Any], keys: Sequence[str] = IDENTITY_KEYS) -> 
 
     Classes are compared by name, because modules move.
     """
-    return {key: _comparable(config.get(key), NOT_COMPARED.get(key, ())) for key in keys}
+    return {
+        key: _comparable(config.get(key, NEWER_PARTS.get(key)), NOT_COMPARED.get(key, ()))
+        for key in keys
+    }
 
 
 def _comparable(part: Any, left_out: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ memory for the model is enough for any number of queries and entities.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +96,8 @@ class TrainedModel:
         require_whole("k", k, at_least=1)
         require_type("filter_known", filter_known, bool)
         query_B3 = F.pad(query_rows(self.graph, query_B2), (0, 1))
-        return [
-            row for batch in self._batches(query_B3) for row in self._top(batch, k, filter_known)
-        ]
+        batches = self._batches(query_B3)
+        return [row for batch in batches for row in self._top(batch, k, filter_known)]
 
     def score(self, triples: Iterable[tuple[Name, Name, Name]]) -> NDArray[np.floating[Any]]:
         """``score_T`` of triples (head, relation, tail), each as an answer to (head, relation, ?).
@@ -144,8 +143,10 @@ class TrainedModel:
         rank_2T = torch.cat(ranks).view(2, -1) if ranks else torch.zeros(2, 0)
         return rank_2T.T.double().cpu().numpy()
 
-    def evaluate(self, triple_T3: Tensor) -> "RankingMetrics":
+    def evaluate(self, triple_T3: Tensor, exclude_own: bool = False) -> "RankingMetrics":
         """Filtered ranking metrics of triples of ids, over both directions.
+
+        With ``exclude_own`` a query's own entity is ranked last, whatever its relation.
 
         Raises:
             HaleError: no triples, or ids that are not whole numbers or out of range.
@@ -156,7 +157,7 @@ class TrainedModel:
         from hale.evaluation.metrics import RankingMetrics, evaluate  # which take a second
 
         metrics = RankingMetrics(2 * self.graph.num_relations).to(self._device)
-        evaluate(self._scores, self._batches(query_T3), metrics)
+        evaluate(partial(self._scores, exclude_own=exclude_own), self._batches(query_T3), metrics)
         return metrics
 
     def neighbours(self, entity: Name, k: int = 10) -> list[Neighbour]:
@@ -201,9 +202,8 @@ class TrainedModel:
         """The known answers of all splits."""
         entities, relations = self.graph.num_entities, self.graph.num_relations
         known_T3 = reciprocal(torch.cat(list(self.graph.splits.values())), relations)
-        entity_T, relation_T, answer_T = known_T3.unbind(1)
-        index = QueryIndex(entity_T, relation_T, answer_T, entities, 2 * relations)
-        return index.to(self._device)
+        entity_T, relation_T, answer_T = known_T3.to(self._device).unbind(1)
+        return QueryIndex(entity_T, relation_T, answer_T, entities, 2 * relations)
 
     def _both_directions(self, triple_T3: Tensor) -> Tensor:
         return reciprocal(triple_rows(self.graph, triple_T3), self.graph.num_relations)
@@ -215,8 +215,9 @@ class TrainedModel:
             yield QueryBatch(entity_B, relation_B, target_B, self._known)
 
     @torch.inference_mode()
-    def _scores(self, batch: QueryBatch) -> ScoreMatrix:
-        return self.model.scores(batch.entity_B, batch.relation_B, self.activation)
+    def _scores(self, batch: QueryBatch, exclude_own: bool = False) -> ScoreMatrix:
+        scores = self.model.scores(batch.entity_B, batch.relation_B, self.activation)
+        return replace(scores, own_B=batch.entity_B) if exclude_own else scores
 
     @torch.inference_mode()
     def _top(self, batch: QueryBatch, k: int, filter_known: bool) -> list[list[Answer]]:

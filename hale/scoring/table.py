@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from hale.graphs.ids import as_int64
-from hale.graphs.queries import Known
+from hale.graphs.queries import Known, with_own
 from hale.scoring.activations import Activation
 from hale.scoring.candidates import near
 from hale.scoring.clusters import Clusters
@@ -121,6 +121,8 @@ class ScoreMatrix:
         comparator: distance of a query and an entity.
         activation: hardens it.
         clusters: of the entities, if the LogSumExp is to be estimated from those near a query.
+        own_B: each query's own entity where it is excluded, else -1: not in the LogSumExp, never
+            predicted, and ranked below all other candidates.
     """
 
     query_BD: Tensor
@@ -129,6 +131,7 @@ class ScoreMatrix:
     comparator: Comparator
     activation: Activation
     clusters: Clusters | None = None
+    own_B: Tensor | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -141,7 +144,10 @@ class ScoreMatrix:
 
     def first(self, rows: int) -> "ScoreMatrix":
         """The matrix of the first ``rows`` queries."""
-        return replace(self, query_BD=self.query_BD[:rows], scale_B=self.scale_B[:rows])
+        own_B = None if self.own_B is None else self.own_B[:rows]
+        return replace(
+            self, query_BD=self.query_BD[:rows], scale_B=self.scale_B[:rows], own_B=own_B
+        )
 
     def at(self, entity_BK: Tensor) -> Tensor:
         """Scores of chosen entities, ``score_BK``; differentiable."""
@@ -155,6 +161,8 @@ class ScoreMatrix:
         It is 0, a constant, for a row of which all entities are known: nothing is pushed away.
         With ``clusters`` it is an estimate: see :mod:`hale.scoring.candidates`.
         """
+        if self.own_B is not None:
+            known = with_own(known, self.own_B)
         rest = (self.entity.whole(), self.comparator, self.activation)
         if self.clusters is None:
             lse_B = entity_logsumexp(self.query_BD, self.scale_B, *rest, known)

@@ -60,8 +60,9 @@ def require_top_level(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name)
         if value is not None or (name not in NULLABLE and name in cfg):
             require_whole(name, value, *bounds)
-    if "test" in cfg:
-        require_type("test", cfg.test, bool)
+    for name in ("test", "exclude_own"):
+        if name in cfg:
+            require_type(name, cfg[name], bool)
 
 
 def require_own_machine(launcher: DictConfig, seconds: float | None) -> None:

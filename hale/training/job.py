@@ -17,6 +17,7 @@ from rich.console import Console
 from hale.evaluation.rankable import rankable, require_rankable
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
+from hale.graphs.statistics import irreflexive
 from hale.losses.base import require_compatible
 from hale.runs.terminal import Unfailing
 from hale.settings import recipe
@@ -159,6 +160,8 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     model = build(
         cfg, "model", num_entities=graph.num_entities, num_relations=2 * graph.num_relations
     )
+    if cfg.exclude_own:
+        model.exclude_own(irreflexive(graph))
     require_compatible(model.comparator, activation, loss)
     module = LinkPrediction(model, activation, loss, build(cfg, "optimizer"))
     sizes: dict[str, Any] = {
