@@ -160,7 +160,7 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     model = build(
         cfg, "model", num_entities=graph.num_entities, num_relations=2 * graph.num_relations
     )
-    if cfg.exclude_own:
+    if cfg.get("exclude_own"):  # not in the settings of an older run that is updated
         model.exclude_own(irreflexive(graph))
     require_compatible(model.comparator, activation, loss)
     module = LinkPrediction(model, activation, loss, build(cfg, "optimizer"))
