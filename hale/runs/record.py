@@ -26,10 +26,9 @@ PROTOCOL = 2
 """Of records that are written; docs/protocol.md says what changed. Records without one are of 1."""
 RECIPE_KEYS = (
     "model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed", "monitor",
-    "exclude_own",
 )  # fmt: skip
 """The parts of the config that a recipe sets, and those that its values are for."""
-IDENTITY_KEYS = (*RECIPE_KEYS, "budget", "validations", "trainer", "callbacks")
+IDENTITY_KEYS = (*RECIPE_KEYS, "exclude_own", "budget", "validations", "trainer", "callbacks")
 """The parts in which a checkpoint must agree with the run that resumes it."""
 RECORD_KEYS = (*IDENTITY_KEYS, "test")
 """The parts in which a record must agree with the run that is asked for in its folder."""
@@ -41,8 +40,6 @@ NEWER = (
     ("precision", 32), ("precision", "32"), ("precision", "32-true"),
 )  # fmt: skip
 """Settings that other records lack, with the value that does as they did."""
-NEWER_PARTS: Mapping[str, Any] = {"exclude_own": False}
-"""Parts of the config that other records lack, with that value."""
 NOT_COMPARED = {
     "dataset": ("path",),
     "trainer": (
@@ -87,15 +84,12 @@ def identity(config: Mapping[str, Any], keys: Sequence[str] = IDENTITY_KEYS) -> 
 
     Classes are compared by name, because modules move.
     """
-    return {
-        key: _comparable(config.get(key, NEWER_PARTS.get(key)), NOT_COMPARED.get(key, ()))
-        for key in keys
-    }
+    return {key: _comparable(config.get(key), NOT_COMPARED.get(key, ())) for key in keys}
 
 
 def _comparable(part: Any, left_out: Sequence[str]) -> Any:
     if not isinstance(part, Mapping):
-        return part
+        return part or None  # a part that older records lack is off
     named = {name: value for name, value in part.items() if name not in left_out}
     if "_target_" in named:
         named["_target_"] = named["_target_"].rsplit(".", 1)[-1]
