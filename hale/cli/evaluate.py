@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from hale.graphs.reading import read_triples
-    from hale.graphs.statistics import unseen
+    from hale.graphs.statistics import counts, unseen
     from hale.runs.trained import load
 
     model = load(folder)
@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
         else graph.splits[args.split]
     )
     if args.drop_unseen:
-        triple_T3 = triple_T3[torch.from_numpy(~unseen(graph, triple_T3.numpy()))]
+        in_train = counts(graph, graph.train.numpy())
+        triple_T3 = triple_T3[torch.from_numpy(~unseen(in_train, triple_T3.numpy()))]
     metrics = model.evaluate(triple_T3, args.exclude_own)
     rows = (
         _by_relation(metrics, graph.relations)

@@ -184,6 +184,7 @@ def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, A
     """A row of counts for each split; ``paired`` are the graph's :func:`pairings`."""
     kind_R = np.array([relation.kind for relation in relation_kinds(graph)])
     train_T3 = graph.train.numpy()
+    in_train = counts(graph, train_T3)
     rows = []
     for split, tensor_T3 in graph.splits.items():
         triple_T3 = tensor_T3.numpy()
@@ -195,7 +196,7 @@ def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, A
             "entities": int((count_E > 0).sum()),
             "relations": int((count_R > 0).sum()),
             "loops": int((head_T == tail_T).sum()),
-            "unseen": int(unseen(graph, triple_T3).sum()),
+            "unseen": int(unseen(in_train, triple_T3).sum()),
             "in train": 0 if split == "train" else repeated(graph, triple_T3, train_T3),
             "given away": 0 if split == "train" else given_away(graph, triple_T3, paired),
         }
@@ -203,9 +204,14 @@ def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, A
     return rows
 
 
-def unseen(graph: KnowledgeGraph, triple_T3: Ids) -> NDArray[np.bool_]:
-    """Whether each triple has an entity or relation that is in no triple of train, ``bool_T``."""
-    seen_E, seen_R = counts(graph, graph.train.numpy())
+def unseen(train: tuple[Ids, Ids], triple_T3: Ids) -> NDArray[np.bool_]:
+    """Whether each triple has an entity or relation that is in no triple of train, ``bool_T``.
+
+    Args:
+        train: the :func:`counts` of train.
+        triple_T3: of any split.
+    """
+    seen_E, seen_R = train
     head_T, relation_T, tail_T = triple_T3.T
     seen_T: NDArray[np.bool_] = (
         (seen_E[head_T] > 0) & (seen_E[tail_T] > 0) & (seen_R[relation_T] > 0)
