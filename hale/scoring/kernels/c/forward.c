@@ -122,7 +122,8 @@ INLINE void forward_pair(
             for (int j = 0; j < BLOCK; j++) inner[j][v] = start(known, facts_at(fact, j).of);
         }
         const struct left left = {entity, dim, dim, dim, 0};
-        (vectors > 1 ? multiply_floats_2 : multiply_floats_1)(left, query, vectors * LANES, inner);
+        (vectors > 1 ? multiply_floats_2 : multiply_floats_1)(
+            &left, query, vectors * LANES, 1, (float *)inner, 2 * LANES);
         for (int v = 0; v < vectors; v++) {
             vec known[FACTS], shift = load(w->tape.sums + SHIFT * rows + row + v * LANES);
             vec slope[BLOCK], score[BLOCK], all = total[v], all_query_sq = query_sq[v], all_scale = scale[v];

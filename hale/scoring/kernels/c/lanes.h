@@ -205,16 +205,19 @@ struct left {
     int64_t columns, panel, row_stride, panel_stride;
 };
 
-/* sum[row] += left[row, :] right[:, vectors] of some rows, of pairs or of floats; left is read by
- * lane. */
+/* to[row] = left[row, :] right[:, vectors] of some rows, of pairs or of floats; with `add`,
+ * to[row] += that. The left side is read by lane. */
 INLINE void multiply(
-    int paired, int rows, int vectors, struct left left, const float *right, int64_t right_stride,
-    vec sum[BLOCK][2]) {
+    int paired, int rows, int vectors, const struct left *left, const float *right,
+    int64_t right_stride, int add, float *to, int64_t to_stride) {
     vec total[BLOCK][2];
     for (int row = 0; row < rows; row++)
-        for (int v = 0; v < vectors; v++) total[row][v] = sum[row][v];
-    for (; left.columns > 0; left.columns -= left.panel, left.at += left.panel_stride) {
-        const int64_t depth = left.columns < left.panel ? left.columns : left.panel;
+        for (int v = 0; v < vectors; v++)
+            total[row][v] = add ? load(to + row * to_stride + v * LANES) : splat(0);
+    const float *at = left->at;
+    const int64_t row_stride = left->row_stride;
+    for (int64_t columns = left->columns; columns > 0; columns -= left->panel) {
+        const int64_t depth = columns < left->panel ? columns : left->panel;
         for (int64_t step = 0; step < depth; step++, right += right_stride) {
             vec by[2];
             for (int v = 0; v < vectors; v++) {
@@ -223,23 +226,27 @@ INLINE void multiply(
             }
 #pragma GCC unroll 8
             for (int row = 0; row < rows; row++) {
-                vec value = splat(left.at[row * left.row_stride + step]);
+                vec value = splat(at[row * row_stride + step]);
                 for (int v = 0; v < vectors; v++)
                     total[row][v] = paired ? dot(total[row][v], value, by[v])
                                            : total[row][v] + value * by[v];
             }
         }
+        at += left->panel_stride;
     }
     for (int row = 0; row < rows; row++)
-        for (int v = 0; v < vectors; v++) sum[row][v] = total[row][v];
+        for (int v = 0; v < vectors; v++) store(to + row * to_stride + v * LANES, total[row][v]);
 }
 
-/* Functions of their own, for the sake of the registers that the rest of a caller would take. */
-typedef void multiplication(struct left left, const float *right, int64_t right_stride, vec sum[BLOCK][2]);
+/* Functions of their own, for the sake of the registers that the rest of a caller would take; `left` by
+ * address, because copying it to the stack would wait for its parts to be stored. */
+typedef void multiplication(const struct left *left, const float *right, int64_t right_stride,
+                            int add, float *to, int64_t to_stride);
 #define MULTIPLY(name, paired, rows, vectors)                                                      \
     static __attribute__((noinline, unused)) void name(                                            \
-        struct left left, const float *right, int64_t right_stride, vec sum[BLOCK][2]) {           \
-        multiply(paired, rows, vectors, left, right, right_stride, sum);                           \
+        const struct left *left, const float *right, int64_t right_stride, int add, float *to,     \
+        int64_t to_stride) {                                                                       \
+        multiply(paired, rows, vectors, left, right, right_stride, add, to, to_stride);            \
     }
 MULTIPLY(multiply_floats_1, 0, BLOCK, 1)
 MULTIPLY(multiply_floats_2, 0, BLOCK, 2)

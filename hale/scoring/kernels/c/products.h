@@ -23,13 +23,7 @@ static void vector_product(int add, int64_t rows, int64_t lanes, int64_t pairs,
             multiplication *multiply_by = height < BLOCK
                 ? (vectors > 1 ? multiply_four_2 : multiply_four_1)
                 : (vectors > 1 ? multiply_pairs_2 : multiply_pairs_1);
-            float *at = to + row * to_stride + lane;
-            vec sum[BLOCK][2] = {{{0}}};
-            for (int r = 0; add && r < height; r++)
-                for (int v = 0; v < vectors; v++) sum[r][v] = load(at + r * to_stride + v * LANES);
-            multiply_by(from, right + lane, right_stride, sum);
-            for (int r = 0; r < height; r++)
-                for (int v = 0; v < vectors; v++) store(at + r * to_stride + v * LANES, sum[r][v]);
+            multiply_by(&from, right + lane, right_stride, add, to + row * to_stride + lane, to_stride);
         }
     }
 }
