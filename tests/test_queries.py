@@ -13,6 +13,7 @@ from hale.graphs.queries import (
     QueryIndex,
     sample_queries,
     scaled_weights,
+    with_own,
 )
 
 ENTITIES, RELATIONS = 6, 4
@@ -53,6 +54,26 @@ def test_index_is_a_dictionary_of_sets(facts, queries, rows):
     candidate_BK = torch.arange(ENTITIES).expand(len(queries), -1)
     contains = [[e in answers[q] for e in range(ENTITIES)] for q in queries]
     assert index.contains(entity_B, relation_B, candidate_BK).tolist() == contains
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.sets(st.integers(0, 5)), st.integers(-1, 5)), max_size=6),
+    st.booleans(),
+)
+def test_own_entities_join_the_known_ones(rows, filtered):
+    own = [entity for _, entity in rows]
+    pairs = [(row, e) for row, (answers, _) in enumerate(rows) for e in answers]
+    row_P, entity_P = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    known = Known.of_pairs(row_P, entity_P, len(rows)) if filtered else None
+    joined = with_own(known, torch.tensor(own, dtype=torch.int64))
+    expected = [
+        sorted((answers if filtered else set()) | ({entity} - {-1})) for answers, entity in rows
+    ]
+    assert [
+        joined.answer_A[start:stop].tolist()
+        for start, stop in zip(joined.start_N, joined.stop_N, strict=True)
+    ] == expected
 
 
 def test_last_triple_id_fits_and_more_is_refused():

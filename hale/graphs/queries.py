@@ -49,12 +49,22 @@ class Known(NamedTuple):
 
 def with_own(known: Known | None, own_B: Tensor) -> Known:
     """Known answers and one more entity of each row, unless that is -1 or known already."""
-    row_P = (own_B >= 0).nonzero().flatten()
-    pairs = [torch.stack((row_P, own_B[row_P]))]
-    if known is not None:
-        pairs.append(torch.stack(known.pairs()))
-    row_P, entity_P = torch.unique(torch.cat(pairs, 1), dim=1)
-    return Known.of_pairs(row_P, entity_P, len(own_B))
+    own_row_P = (own_B >= 0).nonzero().flatten()
+    if known is None:
+        return Known.of_pairs(own_row_P, own_B[own_row_P], len(own_B))
+    row_P, entity_P = known.pairs()
+    key_P, own_key_P = (r << 32 | e for r, e in ((row_P, entity_P), (own_row_P, own_B[own_row_P])))
+    place_P = torch.searchsorted(key_P, own_key_P)
+    is_new_P = F.pad(key_P, (0, 1), value=-1)[place_P] != own_key_P
+    place_P = place_P[is_new_P] + torch.arange(int(is_new_P.sum()), device=own_B.device)
+    is_own_P = key_P.new_zeros(len(key_P) + len(place_P), dtype=torch.bool)
+    is_own_P[place_P] = True
+    answer_P = torch.empty_like(is_own_P, dtype=torch.int64)
+    answer_P[is_own_P], answer_P[~is_own_P] = own_B[own_row_P[is_new_P]], entity_P
+    count_B = known.stop_N - known.start_N
+    count_B = count_B.index_add(0, own_row_P, is_new_P.to(count_B))
+    stop_B = count_B.cumsum(0)
+    return Known(stop_B - count_B, stop_B, answer_P)
 
 
 class QueryIndex:
