@@ -56,11 +56,11 @@ def with_own(known: Known | None, own_B: Tensor) -> Known:
     key_P, own_key_P = (r << 32 | e for r, e in ((row_P, entity_P), (own_row_P, own_B[own_row_P])))
     place_P = torch.searchsorted(key_P, own_key_P)
     is_new_P = F.pad(key_P, (0, 1), value=-1)[place_P] != own_key_P
-    place_P = place_P[is_new_P] + torch.arange(int(is_new_P.sum()), device=own_B.device)
-    is_own_P = key_P.new_zeros(len(key_P) + len(place_P), dtype=torch.bool)
-    is_own_P[place_P] = True
-    answer_P = torch.empty_like(is_own_P, dtype=torch.int64)
-    answer_P[is_own_P], answer_P[~is_own_P] = own_B[own_row_P[is_new_P]], entity_P
+    place_P, new_P = place_P[is_new_P], own_B[own_row_P[is_new_P]]
+    before_P = torch.bincount(place_P, minlength=len(key_P))[: len(key_P)].cumsum(0)
+    answer_P = entity_P.new_empty(len(entity_P) + len(new_P))
+    answer_P[torch.arange(len(entity_P), device=own_B.device) + before_P] = entity_P
+    answer_P[torch.arange(len(new_P), device=own_B.device) + place_P] = new_P
     count_B = known.stop_N - known.start_N
     count_B = count_B.index_add(0, own_row_P, is_new_P.to(count_B))
     stop_B = count_B.cumsum(0)
