@@ -1,9 +1,9 @@
 """What a training step costs as graphs grow: ``python -m benchmarks.size [--quick] [--out FILE]``.
 
 RotL trained with HaLE in 32 dimensions on generated graphs of up to a million entities with four
-triples each, 64 of 1024 queries compared with the entities: with all of them, with the near ones
-and a sample, and the latter with :class:`~hale.training.lazy_adam.LazyAdam`. Vectors are fresh, so
-that the near clusters are as many as they may be. Milliseconds are medians; clustering is counted
+triples each, 64 of 1024 queries compared with the entities: with all of them, or with the near ones
+and a sample (``loss.candidates``). Vectors are fresh, so that the near clusters are as many as they
+may be. Milliseconds are medians; clustering is counted
 apart. Each row comes from a process of its own. The exponent compares a row with the one of the
 graph before: 1 is linear growth. ``--picture FILE`` draws the table.
 """
@@ -14,13 +14,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch.optim import Optimizer
 
 from benchmarks.epoch import peak_bytes
 from benchmarks.measure import Row, parse, parser, random_graph, report
@@ -29,23 +27,18 @@ from hale.graphs.loaders import QueryDataModule
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Hanon
-from hale.training.lazy_adam import LazyAdam
 from hale.training.module import LinkPrediction
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 BATCH, QUERIES = 1024, 64
-WAYS: dict[str, tuple[Literal["all", "near"], Callable[..., Optimizer]]] = {
-    "all": ("all", partial(torch.optim.Adam, fused=True)),
-    "near": ("near", partial(torch.optim.Adam, fused=True)),
-    "near, LazyAdam": ("near", LazyAdam),
-}
+WAYS = ("all", "near")
 
 
 def main() -> None:
     """Measure every size in every way."""
     options = parser(__doc__)
     options.add_argument("--sizes", nargs="+", type=int, help="numbers of entities")
-    options.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    options.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     options.add_argument("--picture", type=Path, help="PNG file to draw")
     given = parse(options)
     sizes = given.sizes or ((1000, 2000) if given.quick else SIZES)
@@ -74,16 +67,15 @@ def in_process(entities: int, way: str, steps: int) -> Row:
     return row
 
 
-def one(entities: int, way: str, steps: int, threads: int) -> None:
+def one(entities: int, way: Literal["all", "near"], steps: int, threads: int) -> None:
     """Train, and print the milliseconds of a step and the peak memory of this process as JSON."""
     torch.set_num_threads(threads)
     graph = random_graph("generated", entities, 20, (4 * entities, 1000, 1000))
     data = QueryDataModule(graph, BATCH, seed=0)
     data.setup()
-    candidates, optimizer = WAYS[way]
-    loss = QuerySampling(alpha=QUERIES / BATCH, weight=1.5, candidates=candidates)
+    loss = QuerySampling(alpha=QUERIES / BATCH, weight=1.5, candidates=way)
     model = RotL(entities, 2 * graph.num_relations, DIM)
-    module = LinkPrediction(model, Hanon(), loss, partial(optimizer, lr=0.01))
+    module = LinkPrediction(model, Hanon(), loss, partial(torch.optim.Adam, lr=0.01, fused=True))
     started = time.perf_counter()
     if module.clusters is not None:
         module.clusters.step(model.entity)

@@ -64,7 +64,7 @@ def test_an_optimizers_settings_are_for_that_optimizer(path):
     rules = [rule for rule in read_rules(path) if any("optimizer" in key for key in rule.values)]
     assert rules
     for rule in rules:
-        assert rule.choices.get("optimizer") in (("adagrad",), ("adam", "lazy_adam")), rule
+        assert rule.choices.get("optimizer") in (("adagrad",), ("adam",)), rule
 
 
 def tuned(*overrides: str) -> dict[str, object]:

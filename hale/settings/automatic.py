@@ -214,7 +214,7 @@ def _hale(known: Facts, chosen: Mapping[str, str], steps: int | None) -> Iterato
     if chosen.get("activation") == "hanon":
         yield Choice("activation.beta", 2.0 if sparse else 1.5, graph)
         yield Choice("activation.gamma", 8.0 if sparse else 10.0, graph)
-    if chosen.get("optimizer") in ("adam", "lazy_adam") and sparse:
+    if chosen.get("optimizer") == "adam" and sparse:
         yield Choice("optimizer.weight_decay", 1e-5, graph)
     if chosen.get("model") in SCALED and not sparse:
         why = "the scale and the norms of entities undo each other"
