@@ -53,16 +53,15 @@ def with_own(known: Known | None, own_B: Tensor) -> Known:
     if known is None:
         return Known.of_pairs(own_row_P, own_B[own_row_P], len(own_B))
     row_P, entity_P = known.pairs()
-    key_P, own_key_P = (r << 32 | e for r, e in ((row_P, entity_P), (own_row_P, own_B[own_row_P])))
+    key_P, own_key_P = row_P << 32 | entity_P, own_row_P << 32 | own_B[own_row_P]
     place_P = torch.searchsorted(key_P, own_key_P)
     is_new_P = F.pad(key_P, (0, 1), value=-1)[place_P] != own_key_P
-    place_P, new_P = place_P[is_new_P], own_B[own_row_P[is_new_P]]
+    place_P, own_row_P = place_P[is_new_P], own_row_P[is_new_P]
     before_P = torch.bincount(place_P, minlength=len(key_P))[: len(key_P)].cumsum(0)
-    answer_P = entity_P.new_empty(len(entity_P) + len(new_P))
+    answer_P = entity_P.new_empty(len(entity_P) + len(place_P))
     answer_P[torch.arange(len(entity_P), device=own_B.device) + before_P] = entity_P
-    answer_P[torch.arange(len(new_P), device=own_B.device) + place_P] = new_P
-    count_B = known.stop_N - known.start_N
-    count_B = count_B.index_add(0, own_row_P, is_new_P.to(count_B))
+    answer_P[torch.arange(len(place_P), device=own_B.device) + place_P] = own_B[own_row_P]
+    count_B = known.stop_N - known.start_N + torch.bincount(own_row_P, minlength=len(own_B))
     stop_B = count_B.cumsum(0)
     return Known(stop_B - count_B, stop_B, answer_P)
 
@@ -238,10 +237,7 @@ def on_device(graph: KnowledgeGraph, device: torch.device) -> Indexed:
 
 def _index(graph: KnowledgeGraph, device: torch.device) -> Indexed:
     def index(query_T3: Tensor) -> QueryIndex:
-        entity_T, relation_T, answer_T = query_T3.unbind(1)
-        return QueryIndex(
-            entity_T, relation_T, answer_T, graph.num_entities, 2 * graph.num_relations
-        )
+        return QueryIndex(*query_T3.unbind(1), graph.num_entities, 2 * graph.num_relations)
 
     query_T3 = {
         split: reciprocal(triple_T3.to(device), graph.num_relations)
