@@ -237,7 +237,8 @@ def on_device(graph: KnowledgeGraph, device: torch.device) -> Indexed:
 
 def _index(graph: KnowledgeGraph, device: torch.device) -> Indexed:
     def index(query_T3: Tensor) -> QueryIndex:
-        return QueryIndex(*query_T3.unbind(1), graph.num_entities, 2 * graph.num_relations)
+        sizes = graph.num_entities, 2 * graph.num_relations
+        return QueryIndex(query_T3[:, 0], query_T3[:, 1], query_T3[:, 2], *sizes)
 
     query_T3 = {
         split: reciprocal(triple_T3.to(device), graph.num_relations)
