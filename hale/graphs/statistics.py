@@ -21,9 +21,9 @@ Ids = NDArray[np.int64]
 KINDS = ("1-1", "1-N", "N-1", "N-N")
 MANY = 1.5
 """Mean number of answers per query from which a side of a relation counts as N."""
-REFLEXIVE = 1e-3
-"""Share of triples (e, r, e) below which r is irreflexive: WN18RR's derivationally_related_form has
-7 among 29,715."""
+REFLEXIVE = 1_000
+"""A relation r is irreflexive if fewer than one in so many triples is an (e, r, e): WN18RR's
+derivationally_related_form has 7 in 29,715."""
 OVERLAP = 0.8
 """Shared triples, as a share of the larger relation's, above which two are duplicate or reverse."""
 
@@ -85,14 +85,14 @@ def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
 def irreflexive(graph: KnowledgeGraph) -> Tensor:
     """Whether a relation, or its reciprocal, rarely holds of an entity and itself, ``bool_2R``.
 
-    That is, in fewer than :data:`REFLEXIVE` of its triples of train; not if it has no triples.
+    That is, in fewer than one in :data:`REFLEXIVE` of its triples of train, if it has any.
     """
     head_T, relation_T, tail_T = graph.train.unbind(1)
     count_R, own_R = (
         torch.bincount(of_T, minlength=graph.num_relations)
         for of_T in (relation_T, relation_T[head_T == tail_T])
     )
-    return (own_R < REFLEXIVE * count_R).repeat(2)
+    return (REFLEXIVE * own_R < count_R).repeat(2)
 
 
 def pairings(graph: KnowledgeGraph) -> list[Pairing]:
