@@ -16,7 +16,7 @@ import hale
 from hale.errors import HaleError
 from hale.graphs.loaders import QueryDataModule
 from hale.runs.record import read_result
-from hale.settings.trainer import DECIDED, require_trainer
+from hale.settings.trainer import DECIDED, require_first_process, require_trainer
 from hale.training.budget import NEVER, Cadence, WallClockBudget
 from hale.training.module import LinkPrediction
 from hale.training.schedules import constant, cosine, linear
@@ -177,6 +177,14 @@ def test_an_option_that_contradicts_the_budget_is_refused_by_name(name, value, w
     with pytest.raises(HaleError, match=f"^trainer.{name}[ =].*{why}") as refused:
         require_trainer({"accelerator": "cpu", name: value})
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("rank", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"])
+def test_a_process_of_another_rank_is_refused_by_the_variable_that_says_so(rank):
+    with pytest.raises(HaleError, match=f"^{rank}=4 in the environment.* unset {rank}$"):
+        require_first_process({"HOME": "/", rank: "4"})
+    require_first_process({"HOME": "/", rank: "0"})
+    require_first_process({"RANK": "0", "LOCAL_RANK": "1"})  # Lightning reads the first
 
 
 def test_other_options_are_not_refused():

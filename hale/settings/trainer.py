@@ -42,6 +42,8 @@ LIMITS = {
 """Options that may not be 0."""
 COUNTS = {"devices": "trainer.devices=1", "num_nodes": "trainer.num_nodes=1"}
 """Options of several processes, and what to set."""
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Environment variables that give Lightning a process's rank; the first that is set counts."""
 PRECISIONS = ("32", "32-true", "64", "64-true", "16", "16-mixed", "bf16", "bf16-mixed")
 """With the weights in 16 bits models have no complex products and metrics no exact sums."""
 
@@ -73,6 +75,19 @@ def require_trainer(options: Mapping[str, Any]) -> None:
         )
     if (batches := options.get("accumulate_grad_batches")) is not None:
         require_whole("trainer.accumulate_grad_batches", batches, at_least=1)
+
+
+def require_first_process(environment: Mapping[str, str]) -> None:
+    """Raise HaleError where the environment says that this is not the first of several processes.
+
+    Lightning would then log and write nothing.
+    """
+    name = next((name for name in RANKS if name in environment), None)
+    if name is not None and environment[name].strip("0"):
+        raise HaleError(
+            f"{name}={environment[name]} in the environment makes this one of several processes, "
+            f"of which only the first writes: a run has one process, unset {name}"
+        )
 
 
 def _is_several(value: Any) -> bool:
