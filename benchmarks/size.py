@@ -3,9 +3,9 @@
 RotL trained with HaLE in 32 dimensions on generated graphs of up to a million entities with four
 triples each, 64 of 1024 queries compared with the entities: with all of them, or with the near ones
 and a sample (``loss.candidates``). Vectors are fresh, so that the near clusters are as many as they
-may be. Milliseconds are medians; clustering is counted
-apart. Each row comes from a process of its own. The exponent compares a row with the one of the
-graph before: 1 is linear growth. ``--picture FILE`` draws the table.
+may be. Milliseconds are medians; clustering is counted apart. Each row comes from a process of its
+own. The exponent compares a row with the one of the graph before: 1 is linear growth.
+``--picture FILE`` draws the table.
 """
 
 import json
