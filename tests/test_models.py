@@ -219,6 +219,23 @@ def test_refuses_a_multiplier_that_is_not_above_0(multiplier: float) -> None:
         TransE(E, R, 6, relation_scale=0.1)
 
 
+def test_dropout_is_of_the_query_s_entity_in_training_alone() -> None:
+    torch.manual_seed(0)
+    sizes = {"num_entities": E, "num_relations": R, "dim": 50}
+    plain, dropped = (choose("model", "distmult", **sizes, dropout=p) for p in (0.0, 0.2))
+    dropped.load_state_dict(plain.state_dict())
+    entity_B, relation_B = torch.arange(4).repeat(500), torch.zeros(2000, dtype=torch.int64)
+    expected_BD = plain.scores(entity_B, relation_B, Identity()).query_BD
+    found_BD = dropped.scores(entity_B, relation_B, Identity()).query_BD
+    kept_BD = found_BD != 0
+    assert abs(kept_BD.double().mean().item() - 0.8) < 0.01
+    torch.testing.assert_close(found_BD[kept_BD], expected_BD[kept_BD] / 0.8)
+    dropped.eval()
+    assert torch.equal(dropped.scores(entity_B, relation_B, Identity()).query_BD, expected_BD)
+    with pytest.raises(ValueError, match=r"dropout must be .*below 1, got 1"):
+        TransE(E, R, 6, dropout=1.0)
+
+
 @pytest.mark.parametrize("name", ["transe", "rotl", "roth", "murp"])
 def test_initial_squared_distances_are_about_one(name: str) -> None:
     torch.manual_seed(0)

@@ -36,6 +36,8 @@ class QueryModel(nn.Module, ABC):
     """Expected squared norm of initial vectors; 1/2 makes initial squared distances about 1."""
     even_dim: ClassVar[bool] = False
     """Whether coordinates come in pairs, so that ``dim`` must be even."""
+    dropout: float = 0.0
+    """Probability with which a coordinate of a query's entity is 0 in training."""
 
     def __init__(
         self, num_entities: int, num_relations: int, dim: int, init_std: float | None = None
@@ -84,7 +86,10 @@ class QueryModel(nn.Module, ABC):
     def scores(self, entity_B: Tensor, relation_B: Tensor, activation: Activation) -> ScoreMatrix:
         """The scores of queries against all entities."""
         entity = Table(self.entity)
-        query_BD = self.query(entity.lookup(entity_B), relation_B)
+        entity_BD = entity.lookup(entity_B)
+        if self.dropout:
+            entity_BD = F.dropout(entity_BD, self.dropout, self.training)
+        query_BD = self.query(entity_BD, relation_B)
         own_B = None
         if self.irreflexive_R is not None:
             own_B = torch.where(self.irreflexive_R[relation_B], entity_B, -1)
@@ -113,6 +118,8 @@ class DistanceModel(QueryModel):
         relation_scale: train one positive scalar c_r per relation that multiplies the distance
             (Eq. 8; "RelRatio" in table 5); otherwise the scale is 1.
         scale_lr_multiplier: learning-rate multiplier of c_r; above 0.
+        dropout: probability with which a coordinate of a query's entity is 0 in training; the
+            others are divided by 1 - dropout. In [0, 1).
         init_std: standard deviation of initial vectors; sqrt(initial_norm_sq / dim) if not given.
 
     Raises:
@@ -128,12 +135,15 @@ class DistanceModel(QueryModel):
         dim: int,
         relation_scale: bool = True,
         scale_lr_multiplier: float = 1.0,
+        dropout: float = 0.0,
         init_std: float | None = None,
     ) -> None:
         super().__init__(num_entities, num_relations, dim, init_std)
         if not isinstance(relation_scale, bool):
             raise ArgumentError(f"relation_scale must be true or false, got {relation_scale!r}")
         require("scale_lr_multiplier", scale_lr_multiplier, above=0)
+        require("dropout", dropout, at_least=0, below=1)
+        self.dropout = dropout
         self.scale_lr_multiplier = scale_lr_multiplier
         self.raw_scale = (
             nn.Parameter(torch.full((num_relations,), SOFTPLUS_ONE)) if relation_scale else None

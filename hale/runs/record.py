@@ -37,7 +37,7 @@ NEWER = (
     ("valid_queries", "auto"), ("test_queries", None), ("test_queries", "auto"),
     ("columns", None), ("weight", None), ("format", None), ("literals", "drop"), ("spent", 0),
     ("gradient_clip_val", None), ("accumulate_grad_batches", 1), ("precision", None),
-    ("precision", 32), ("precision", "32"), ("precision", "32-true"),
+    ("precision", 32), ("precision", "32"), ("precision", "32-true"), ("dropout", 0),
 )  # fmt: skip
 """Settings that other records lack, with the value that does as they did."""
 NOT_COMPARED = {
