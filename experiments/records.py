@@ -21,7 +21,8 @@ NAMES = DATASETS | {
     "hale_wo_pos_square": "w/o PosSquare", "hale_wo_rel_ratio": "w/o RelRatio",
     "ha_sam_neg": "HA + SamNeg", "ha_all_neg": "HA + AllNeg",
     "transe": "TransE", "distmult": "DistMult", "rotate": "RotatE", "rote": "RotE", "rotl": "RotL",
-    "rot2l": "Rot2L", "mure": "MuRE", "compounde": "CompoundE", "murp": "MuRP", "refh": "RefH",
+    "rot2l": "Rot2L", "mure": "MuRE", "compounde": "CompoundE", "lowranke": "LowRankE",
+    "murp": "MuRP", "refh": "RefH",
     "roth": "RotH", "atth": "AttH", "rescal": "RESCAL", "complex": "ComplEx", "conve": "ConvE",
     "tucker": "TuckER",
 }  # fmt: skip

@@ -155,6 +155,16 @@ def compounde(p: Parameters, e: int, r: int) -> Vector:
     return add(rotate(p["angle"][r], stretched), p["translation"][r])
 
 
+def lowranke(p: Parameters, e: int, r: int) -> Vector:
+    entity, rank = p["entity"][e], len(p["left"][r]) // len(p["entity"][e])
+    left, right = p["left"][r], p["right"][r]
+    inner = [sum(entity[i] * right[i * rank + k] for i in range(len(entity))) for k in range(rank)]
+    low = [
+        sum(inner[k] * left[k * len(entity) + j] for k in range(rank)) for j in range(len(entity))
+    ]
+    return add(compounde(p, e, r), low)
+
+
 def murp(p: Parameters, e: int, r: int) -> Vector:
     return _hyperbolic(p, distmult(p, e, r), r)
 

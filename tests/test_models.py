@@ -2,7 +2,8 @@
 
 import math
 import re
-from functools import partial
+from functools import partial, reduce
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from hale.models.base import QueryModel
 from hale.models.bilinear import RESCAL, ComplEx, DistMultDot, multiply_grouped
 from hale.models.euclidean import DistMult, Rot2L, RotL, TransE
 from hale.models.hyperbolic import AttH, MuRP, RefH, RotH
+from hale.models.low_rank import LowRankE, multiply_tiled
 from hale.models.neural import ConvE, TuckER
 from hale.scoring.activations import Hanon, Identity
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
@@ -40,6 +42,7 @@ QUERY = {
     "murp": scalar.murp,
     "mure": scalar.mure,
     "compounde": scalar.compounde,
+    "lowranke": scalar.lowranke,
     "roth": scalar.roth,
     "refh": scalar.refh,
     "atth": scalar.atth,
@@ -234,6 +237,38 @@ def test_dropout_is_of_the_query_s_entity_in_training_alone() -> None:
     assert torch.equal(dropped.scores(entity_B, relation_B, Identity()).query_BD, expected_BD)
     with pytest.raises(ValueError, match=r"dropout must be .*below 1, got 1"):
         TransE(E, R, 6, dropout=1.0)
+
+
+@given(
+    group_B=st.lists(st.integers(0, 3), max_size=70),
+    sizes=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+)
+def test_tiled_products_are_those_of_each_row(group_B: list[int], sizes: list[int]) -> None:
+    torch.manual_seed(len(group_B))
+    index_B = torch.tensor(group_B, dtype=torch.int64)
+    vector_BD = torch.randn(len(group_B), sizes[0], dtype=torch.float64)
+    factors = [torch.randn(4, *pair, dtype=torch.float64) for pair in pairwise(sizes)]
+    expected = [
+        reduce(torch.matmul, (factor_GDX[g] for factor_GDX in factors), vector_D)
+        for vector_D, g in zip(vector_BD, group_B, strict=True)
+    ]
+    found_BX = multiply_tiled(vector_BD, tuple(factors), index_B)
+    assert found_BX.shape == (len(group_B), sizes[-1])
+    if expected:
+        torch.testing.assert_close(found_BX, torch.stack(expected))
+
+
+def test_the_matrix_of_low_rank_starts_near_0() -> None:
+    torch.manual_seed(0)
+    model = LowRankE(E, R, 32)
+    query_BD = model.query(model.entity, torch.zeros(E, dtype=torch.int64))
+    with torch.no_grad():
+        model.left.zero_()
+    rest_BD = model.query(model.entity, torch.zeros(E, dtype=torch.int64))
+    ratio = (query_BD - rest_BD).norm() / rest_BD.norm()
+    assert 0.001 < ratio < 0.1
+    with pytest.raises(ValueError, match=r"rank must be .* at least 1, got 0"):
+        LowRankE(E, R, 32, rank=0)
 
 
 @pytest.mark.parametrize("name", ["transe", "rotl", "roth", "murp"])

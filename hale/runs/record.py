@@ -26,9 +26,10 @@ PROTOCOL = 2
 """Of records that are written; docs/protocol.md says what changed. Records without one are of 1."""
 RECIPE_KEYS = (
     "model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed", "monitor",
+    "exclude_own",
 )  # fmt: skip
 """The parts of the config that a recipe sets, and those that its values are for."""
-IDENTITY_KEYS = (*RECIPE_KEYS, "exclude_own", "budget", "validations", "trainer", "callbacks")
+IDENTITY_KEYS = (*RECIPE_KEYS, "budget", "validations", "trainer", "callbacks")
 """The parts in which a checkpoint must agree with the run that resumes it."""
 RECORD_KEYS = (*IDENTITY_KEYS, "test")
 """The parts in which a record must agree with the run that is asked for in its folder."""
