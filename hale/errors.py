@@ -25,6 +25,18 @@ class ArgumentError(HaleError):
     """An argument of a wrong type or out of range; the message begins with the argument's name."""
 
 
+class EndedError(Exception):
+    """Processes of a run have failed or were stopped, and have said why.
+
+    Args:
+        code: the exit status that the command should have.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__("its processes have ended")
+        self.code = code
+
+
 class DivergedError(HaleError):
     """Training reached NaN or infinity."""
 

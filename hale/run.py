@@ -9,6 +9,7 @@ mistakes are answered at once.
 """
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +26,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from hale.errors import HaleError, first_line
+from hale.errors import EndedError, HaleError, first_line
 from hale.runs.interrupts import stoppable
-from hale.runs.record import RESULT_FILE
+from hale.runs.record import RESULT_FILE, read_result
 from hale.runs.sweep_jobs import noted
 from hale.runs.terminal import escape_unencodable, outlive_stdout
 from hale.settings import conf_dir, recipe
@@ -35,6 +36,7 @@ from hale.settings.build import build
 from hale.settings.checks import require_own_machine, require_settings
 from hale.settings.compose import choice_as_text, one_budget, quoted, typed_names
 from hale.settings.kept import raw, read_settings, write_settings
+from hale.settings.trainer import is_follower, is_worker, processes, require_one_folder
 
 if TYPE_CHECKING:
     from hale.graphs.kg import KnowledgeGraph
@@ -46,7 +48,7 @@ class UserError(CompactHydraException):
     """A user's mistake in a job of a sweep, which Hydra prints as its message alone."""
 
 
-def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
+def run(cfg: DictConfig, folder: Path, again: Sequence[str] = (), resumed: bool = False) -> float:
     """Train, test and record one run in a folder.
 
     Hydra's own files in it are written when training starts, so a refused run changes nothing.
@@ -54,6 +56,8 @@ def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
     Args:
         cfg: the settings.
         folder: the run's.
+        again: the arguments of Python that start this command; again, where it takes several
+            processes.
         resumed: whether they are those that the folder keeps, with all that was chosen.
 
     Returns:
@@ -68,6 +72,9 @@ def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
     one_budget(cfg, typed_names(overrides))
     require_settings(cfg, hydra_job.runtime.choices)
     require_own_machine(hydra_job.launcher, cfg.budget.seconds)
+    several = processes(cfg.trainer) > 1 and not is_worker(os.environ)
+    if several and not (folder / RESULT_FILE).exists():
+        return _in_processes(cfg, folder, again)
     from hale.training.fit import train
     from hale.training.job import Job
     from hale.training.settle import as_started
@@ -85,6 +92,17 @@ def run(cfg: DictConfig, folder: Path, resumed: bool = False) -> float:
         record = train(job, lambda: _read_graph(cfg, resumed), remember=remember)
     if finished:
         print(f"{folder} is finished: {cfg.monitor} {record[cfg.monitor]:.4f}")
+    return float(record[cfg.monitor])
+
+
+def _in_processes(cfg: DictConfig, folder: Path, again: Sequence[str]) -> float:
+    """Train in a process for each device, started with the arguments ``again``."""
+    from hale.training.processes import start
+
+    with chdir(HydraConfig.get().runtime.cwd):
+        start(again, processes(cfg.trainer), cfg.threads)
+    record = read_result(folder)
+    assert record is not None
     return float(record[cfg.monitor])
 
 
@@ -114,7 +132,8 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> float:
             typed.merge_with(job)
         HydraConfig.instance().set_config(OmegaConf.create({**cfg, "hydra": typed}))
         configure_log(job.job_logging)
-        return run(cfg, folder.resolve(), resumed=True)
+        again = ["-m", "hale", "resume", str(folder.resolve()), *overrides]
+        return run(cfg, folder.resolve(), again, resumed=True)
     raise AssertionError  # ``reported`` passes on every error
 
 
@@ -168,12 +187,20 @@ def reported(folder: Path, sweep: bool = False) -> Iterator[None]:
         with stoppable():
             yield
     except (HaleError, OmegaConfBaseException) as error:
+        if is_follower(os.environ):  # the first process says it
+            sys.exit(1)
         line = first_line(error)
         if sweep:
             raise UserError(line) from None
         sys.exit(line)
+    except EndedError as error:
+        if sweep:
+            raise UserError(str(error)) from None
+        sys.exit(error.code)
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and isinstance(error.code, str):
+            raise
+        if is_follower(os.environ):
             raise
         if any((folder / kept).exists() for kept in (".hydra/config.yaml", "start/result.json")):
             sys.exit(f"interrupted; resume with: hale resume {shlex.quote(str(folder))}")
@@ -185,11 +212,20 @@ def _app(cfg: DictConfig) -> float:
     job = HydraConfig.get()
     folder, sweep = Path(job.runtime.output_dir), job.mode is RunMode.MULTIRUN
     with reported(folder, sweep):
+        typed = raw(job.overrides, "task")
+        require_one_folder(raw(job.overrides, "hydra"), sweep, os.environ)
+        again = [
+            "-m",
+            "hale.run",
+            *_search_path(job),
+            *typed,
+            f"hydra.run.dir={quoted(str(folder))}",
+        ]
         if not sweep:
-            return run(cfg, folder)
+            return run(cfg, folder, again)
         below = len(Path(job.sweep.subdir).parts)
-        with noted(folder.parents[below - 1], folder, job.job.num, raw(job.overrides, "task")):
-            return run(cfg, folder)
+        with noted(folder.parents[below - 1], folder, job.job.num, typed):
+            return run(cfg, folder, again)
     raise AssertionError  # ``reported`` passes on every error
 
 

@@ -189,12 +189,15 @@ def test_processes_share_every_batch(size, batch_size, world_size):
         [*TrainLoader(query_T3, answers, batch_size, 3, rank, world_size)]
         for rank in range(world_size)
     ]
-    assert len({len(shard) for shard in shards}) == 1
-    for whole, *parts in zip(alone, *shards, strict=False):
-        assert all(len(part) > 0 for part in parts)
+    for whole, *parts in zip(alone, *shards, strict=True):
         assert sorted(whole) == sorted(row for part in parts for row in rows(part))
-    dropped = sum(map(len, alone[len(shards[0]) :]))
-    assert dropped < world_size
+        for count in range(len(whole) + 1):
+            first = [row for part in parts for row in rows(part)[: part.rows(count)]]
+            assert sorted(first) == sorted(whole[:count])
+        assert {part.total for part in parts} == {len(whole)}
+        value_B = torch.tensor([float(entity**2) for entity, _, _ in whole])
+        means = [part.mean(part.entity_B.double() ** 2) for part in parts]
+        assert sum(means) / world_size == pytest.approx(value_B.mean().item())
     if world_size > 1 and len(shards[0][0]) == len(shards[1][0]):
         assert not torch.equal(shards[0][0].negatives(9), shards[1][0].negatives(9))
 

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hale.graphs.indexed import scaled_weights
 from hale.graphs.queries import (
     Known,
     QueryBatch,
     QueryIndex,
     sample_queries,
-    scaled_weights,
     with_own,
 )
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from hale.errors import HaleError, require_whole
+from hale.graphs.indexed import on_device
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.queries import QueryBatch, QueryIndex, on_device, sample_queries
+from hale.graphs.queries import Part, QueryBatch, QueryIndex, sample_queries
 
 
 class TrainLoader:
@@ -24,7 +25,7 @@ class TrainLoader:
     the interrupted run would have seen.
 
     With several processes each takes its own rows of every batch; ``batch_size`` counts the rows
-    of all processes. A last batch with fewer rows than processes is dropped.
+    of all processes. Of a last batch with fewer rows than processes some have none.
 
     Args:
         query_T3: queries (entity, relation) and their answers, on the device.
@@ -53,8 +54,7 @@ class TrainLoader:
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
-        full, rest = divmod(len(query_T3), batch_size)
-        self._batches = full + (rest >= world_size)
+        self._batches = -(-len(query_T3) // batch_size)
         self._epoch = 0
         self._yielded = 0
 
@@ -84,7 +84,13 @@ class TrainLoader:
             entity_B, relation_B, target_B = query_3T[:, mine]
             generator = self._generator(query_3T.device, self._epoch, batch, self._rank)
             weight_B = None if weight_T is None else weight_T[mine]
-            yield QueryBatch(entity_B, relation_B, target_B, self._answers, generator, weight_B)
+            part = self._part(min(last, len(order)) - first)
+            yield QueryBatch(
+                entity_B, relation_B, target_B, self._answers, generator, weight_B, part
+            )
+
+    def _part(self, total: int) -> Part | None:
+        return Part(total, self._rank, self._world_size) if self._world_size > 1 else None
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches of it yielded so far, and batches per epoch."""

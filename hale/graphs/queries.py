@@ -1,15 +1,14 @@
 """Queries and their known answers: a CSR index on any device, and the batches for losses."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Self
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hale.errors import DatasetError
-from hale.graphs.kg import KnowledgeGraph, reciprocal
 
 SAMPLE_SEED = 0
 """Of samples of validation and test queries, in every run."""
@@ -136,13 +135,25 @@ class QueryIndex:
         return self._triple_T[at_BK] == triple_BK
 
 
+class Part(NamedTuple):
+    """The rows of a batch that one of several processes has: ``first``, then every W-th."""
+
+    total: int
+    """B, of all processes."""
+    first: int
+    """The rank of the process."""
+    processes: int
+    """W."""
+
+
 @dataclass  # not frozen: Lightning sets fields of a copy where training is not in float32
 class QueryBatch:
     """Queries with one true answer each, and the index of all their known answers.
 
     The known answers are those of train in a training batch, those of all splits in a ranking
     batch. Only training batches have a ``generator``, seeded for each batch, and only those of a
-    graph with weights a ``weight_B``, float32 with a mean of 1 over train.
+    graph with weights a ``weight_B``, float32 with a mean of 1 over train. Where several processes
+    share a batch, each has a ``part`` of its rows.
     """
 
     entity_B: Tensor
@@ -151,26 +162,49 @@ class QueryBatch:
     answers: QueryIndex
     generator: torch.Generator | None = None
     weight_B: Tensor | None = None
+    part: Part | None = None
 
     def __len__(self) -> int:
-        """B."""
+        """The rows of this process; B if there is no other."""
         return len(self.entity_B)
+
+    @property
+    def total(self) -> int:
+        """B, the rows of all processes."""
+        return len(self) if self.part is None else self.part.total
+
+    def rows(self, count: int) -> int:
+        """How many of the batch's first ``count`` rows this process has: its own first ones."""
+        if self.part is None:
+            return min(count, len(self))
+        return max(0, -(-(count - self.part.first) // self.part.processes))
 
     def known(self, rows: int) -> Known:
         """The known answers of the first ``rows`` queries, including their targets."""
         return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows])
 
-    def mean(self, value_X: Tensor) -> Tensor:
-        """The mean of values of the first X queries, each times its query's weight; a scalar.
+    def mean(self, value_X: Tensor, count: int | None = None) -> Tensor:
+        """The mean of values of the batch's first queries, each times its query's weight; a scalar.
 
         ``value_X`` may have further dimensions, as (X, K), which are averaged too. The product is
         divided by the number of values, not by the sum of the batch's weights: so the loss of a
         batch is an unbiased estimate of that of train, in which the weights have a mean of 1.
+
+        Several processes have different values; the mean of what it returns on each is the mean
+        over the rows of all.
+
+        Args:
+            value_X: of the first X = ``rows(count)`` queries of this process.
+            count: of the batch's first queries, over all processes; all by default.
         """
-        if self.weight_B is None:
+        if self.weight_B is not None:
+            weight_X = self.weight_B[: len(value_X)]
+            value_X = value_X * weight_X.view(-1, *[1] * (value_X.dim() - 1))
+        if self.part is None:
             return value_X.mean()
-        weight_X = self.weight_B[: len(value_X)]
-        return (value_X * weight_X.view(-1, *[1] * (value_X.dim() - 1))).mean()
+        columns = math.prod(value_X.shape[1:])
+        everywhere = (self.total if count is None else count) * columns
+        return value_X.sum() * (self.part.processes / everywhere)
 
     def negatives(self, count: int) -> Tensor:
         """``entity_BK`` drawn uniformly from all entities with the batch's generator.
@@ -201,49 +235,3 @@ def sample_queries(query_T3: Tensor, count: int | None) -> Tensor:
         return query_T3
     order_T = torch.randperm(len(query_T3), generator=torch.Generator().manual_seed(SAMPLE_SEED))
     return query_T3[order_T[:count].sort().values.to(query_T3.device)]
-
-
-def scaled_weights(weight_T: Tensor | None, device: torch.device) -> Tensor | None:
-    """Weights of the queries of both directions, from those of the triples; with a mean of 1.
-
-    Without weights there are none. They are finite, at least 0 and not all 0.
-    """
-    if weight_T is None:
-        return None
-    exact_T = weight_T.double()
-    return (exact_T / exact_T.mean()).float().repeat(2).to(device)
-
-
-class Indexed(NamedTuple):
-    """Queries of each split, their weights in train, and the answers in train and in all splits."""
-
-    query_T3: dict[str, Tensor]
-    weight_T: Tensor | None
-    train_answers: QueryIndex
-    all_answers: QueryIndex
-
-
-_indexed: WeakKeyDictionary[KnowledgeGraph, dict[torch.device, Indexed]] = WeakKeyDictionary()
-"""Shared by the data modules of a graph: a run measures its pace and searches before it trains."""
-
-
-def on_device(graph: KnowledgeGraph, device: torch.device) -> Indexed:
-    """A graph's queries and the indices of their answers on a device, made once for each."""
-    found = _indexed.setdefault(graph, {})
-    if device not in found:
-        found[device] = _index(graph, device)
-    return found[device]
-
-
-def _index(graph: KnowledgeGraph, device: torch.device) -> Indexed:
-    def index(query_T3: Tensor) -> QueryIndex:
-        sizes = graph.num_entities, 2 * graph.num_relations
-        return QueryIndex(query_T3[:, 0], query_T3[:, 1], query_T3[:, 2], *sizes)
-
-    query_T3 = {
-        split: reciprocal(triple_T3.to(device), graph.num_relations)
-        for split, triple_T3 in graph.splits.items()
-    }
-    weight_T = scaled_weights(graph.weight, device)
-    every_T3 = torch.cat(list(query_T3.values()))
-    return Indexed(query_T3, weight_T, index(query_T3["train"]), index(every_T3))

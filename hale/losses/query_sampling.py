@@ -52,9 +52,10 @@ class QuerySampling:
         """``loss``, ``alignment`` and ``uniformity``, each a scalar."""
         positive_B = scores.at(batch.target_B[:, None]).squeeze(1)
         alignment = batch.mean(positive_B.square() if self.square else -positive_B)
-        rows = math.ceil(self.alpha * len(scores))
+        count = math.ceil(self.alpha * batch.total)
+        rows = batch.rows(count)
         known = batch.known(rows) if self.mask_known else None
-        uniformity = batch.mean(scores.first(rows).logsumexp(known))
+        uniformity = batch.mean(scores.first(rows).logsumexp(known), count)
         return {
             "loss": alignment + self.weight * uniformity,
             "alignment": alignment,

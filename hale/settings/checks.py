@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from hale.errors import HaleError, require_type, require_whole, shown_value
 from hale.settings.build import build
 from hale.settings.recipe import AUTOMATIC
-from hale.settings.trainer import require_first_process, require_trainer
+from hale.settings.trainer import require_processes, require_trainer
 from hale.settings.types import require_types
 
 WHOLE_NUMBERS: dict[str, tuple[int, int | None]] = {
@@ -47,8 +47,9 @@ def require_settings(cfg: DictConfig, choices: Mapping[str, str]) -> None:
             f"valid/hits@10, valid/head/mrr, ...), got {shown_value(cfg.monitor)}"
         )
     require_types(cfg)
-    require_first_process(os.environ)
-    require_trainer({str(name): value for name, value in cfg.trainer.items()})
+    trainer = {str(name): value for name, value in cfg.trainer.items()}
+    require_trainer(trainer)
+    require_processes(trainer, os.environ)
     for group in ("activation", "loss", "budget"):
         build(cfg, group)
 

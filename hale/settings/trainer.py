@@ -4,7 +4,7 @@ The budget ends training, ``validations`` says when to validate, and checkpoints
 run resumable: an option that contradicts them is refused before anything is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hale.errors import HaleError, require_whole
@@ -40,8 +40,6 @@ LIMITS = {
     "limit_test_batches": "nothing would be tested; test=false leaves the test out",
 }
 """Options that may not be 0."""
-COUNTS = {"devices": "trainer.devices=1", "num_nodes": "trainer.num_nodes=1"}
-"""Options of several processes, and what to set."""
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Environment variables that give Lightning a process's rank; the first that is set counts."""
 PRECISIONS = ("32", "32-true", "64", "64-true", "16", "16-mixed", "bf16", "bf16-mixed")
@@ -63,11 +61,6 @@ def require_trainer(options: Mapping[str, Any]) -> None:
             raise HaleError(f"trainer.{name} cannot be {value}: {LIMITS[name]}")
         if name == "enable_checkpointing" and value is False:
             raise HaleError("trainer.enable_checkpointing cannot be false: a run needs checkpoints")
-        if name in COUNTS and _is_several(value):
-            raise HaleError(
-                f"trainer.{name}={value} asks for several processes, whose clocks would differ: a "
-                f"run has one device, {COUNTS[name]}"
-            )
     precision = options.get("precision")
     if precision is not None and str(precision) not in PRECISIONS:
         raise HaleError(
@@ -75,6 +68,88 @@ def require_trainer(options: Mapping[str, Any]) -> None:
         )
     if (batches := options.get("accumulate_grad_batches")) is not None:
         require_whole("trainer.accumulate_grad_batches", batches, at_least=1)
+
+
+def processes(options: Mapping[str, Any]) -> int:
+    """How many processes a trainer has, one for each device.
+
+    Args:
+        options: the config group ``trainer``.
+
+    Raises:
+        HaleError: it is not said how many, or how they train together.
+    """
+    devices, nodes = options.get("devices", 1), options.get("num_nodes") or 1
+    if isinstance(devices, list | tuple):
+        several = len(devices) > 1
+    else:
+        several = type(devices) is int and devices > 1
+    if not several and nodes == 1 and not options.get("strategy"):
+        return 1
+    if not options.get("strategy"):
+        raise HaleError(
+            f"trainer.devices={devices} asks for several processes: choose trainer=ddp, which says "
+            "how they train together"
+        )
+    if type(devices) is not int or type(nodes) is not int or devices < 1 or nodes < 1:
+        raise HaleError(
+            f"several processes take whole numbers, trainer.devices=N trainer.num_nodes=M, got "
+            f"{devices} and {nodes}"
+        )
+    return devices * nodes
+
+
+def require_processes(options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """Raise HaleError unless the environment is that of a process which the trainer expects.
+
+    Args:
+        options: the config group ``trainer``.
+        environment: of the process, as ``torchrun`` sets it for one of several.
+    """
+    wanted = processes(options)
+    if not is_worker(environment):
+        if wanted > 1 and (options.get("num_nodes") or 1) > 1:
+            raise HaleError(
+                "trainer.num_nodes is more than 1: start the command on each machine with torchrun "
+                "(docs/scaling.md)"
+            )
+        require_first_process(environment)
+    elif int(environment["WORLD_SIZE"]) != wanted:
+        raise HaleError(
+            f"torchrun started {environment['WORLD_SIZE']} processes, and trainer.devices times "
+            f"trainer.num_nodes is {wanted}: make them equal, with trainer=ddp"
+        )
+
+
+def require_one_folder(
+    overrides: Sequence[str], sweep: bool, environment: Mapping[str, str]
+) -> None:
+    """Raise HaleError where ``torchrun`` starts processes that would not share a folder.
+
+    Args:
+        overrides: of Hydra's own settings, as typed.
+        sweep: whether it is a sweep.
+        environment: of the process.
+    """
+    if not is_worker(environment):
+        return
+    if sweep:
+        raise HaleError("torchrun starts one run: leave -m out, or start the sweep without it")
+    if not any(override.startswith("hydra.run.dir=") for override in overrides):
+        raise HaleError(
+            "torchrun starts processes that need one folder: set hydra.run.dir=FOLDER, on a disk "
+            "that all machines have"
+        )
+
+
+def is_worker(environment: Mapping[str, str]) -> bool:
+    """Whether this process was started as one of several, by hale or by ``torchrun``."""
+    return environment.get("WORLD_SIZE", "1").strip() not in ("", "1") and "RANK" in environment
+
+
+def is_follower(environment: Mapping[str, str]) -> bool:
+    """Whether it is one of several and not the first, which alone prints and writes."""
+    return is_worker(environment) and environment["RANK"].strip() != "0"
 
 
 def require_first_process(environment: Mapping[str, str]) -> None:
@@ -86,12 +161,6 @@ def require_first_process(environment: Mapping[str, str]) -> None:
     if name is not None and environment[name].strip("0"):
         raise HaleError(
             f"{name}={environment[name]} in the environment makes this one of several processes, "
-            f"of which only the first writes: a run has one process, unset {name}"
+            f"of which only the first writes: unset {name}, or start all with torchrun "
+            "(docs/scaling.md)"
         )
-
-
-def _is_several(value: Any) -> bool:
-    """Whether a number of devices, or a list of them, is of more than one."""
-    if isinstance(value, list | tuple):
-        return len(value) > 1
-    return type(value) is int and value > 1

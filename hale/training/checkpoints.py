@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from hale.errors import HaleError
 from hale.runs.files import write_bytes_atomically
 from hale.runs.record import identity
+from hale.training import processes
 from hale.training.curve import Curve
 
 
@@ -108,9 +109,11 @@ class Checkpoints(Checkpoint):
 
     def _keep_best(self, trainer: pl.Trainer) -> None:
         """Copy the last checkpoint, that of this step, if its validation is the best so far."""
-        if self.curve.rows and self.curve.best(self.monitor)["step"] == trainer.global_step:
+        is_best = self.curve.rows and self.curve.best(self.monitor)["step"] == trainer.global_step
+        if is_best and processes.is_first():
             with self.last.open("rb") as last, write_bytes_atomically(self.best) as best:
                 shutil.copyfileobj(last, best)
+        processes.wait()
 
 
 class CheckpointFiles(TorchCheckpointIO):

@@ -2,7 +2,8 @@
 
 The clock starts with the first training step and runs through training steps only: validation and
 checkpointing stop it, and a resumed run continues from the checkpoint's reading. On CUDA the device
-is synchronised before the clock is read, every ``SYNC_STEPS`` steps.
+is synchronised before the clock is read, every ``SYNC_STEPS`` steps. Of several processes the first
+reads its clock and tells the others, so all decide the same in the same step.
 """
 
 import time
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+
+from hale.training import processes
 
 SYNC_STEPS = 16
 """Steps between two readings of the clock on CUDA, where each reading waits for the device."""
@@ -44,8 +47,10 @@ class TrainingClock(pl.Callback):
         self._cpu_since = 0.0
 
     def now(self) -> float:
-        """Seconds up to this moment, also between two readings."""
-        running = 0.0 if self._since is None else self.clock() - self._since
+        """Seconds up to this moment; of several processes, up to the last reading."""
+        if self._since is None or processes.count() > 1:
+            return self.train_seconds
+        running = self.clock() - self._since
         return self.train_seconds + running
 
     def read(self, device: torch.device) -> None:
@@ -53,7 +58,7 @@ class TrainingClock(pl.Callback):
         assert self._since is not None
         synchronize(device)
         now, cpu_now = self.clock(), self.cpu_clock()
-        self.train_seconds += now - self._since
+        self.train_seconds = processes.seconds_of_first(self.train_seconds + now - self._since)
         self.cpu_seconds += cpu_now - self._cpu_since
         self._since, self._cpu_since = now, cpu_now
 

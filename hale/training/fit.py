@@ -22,6 +22,7 @@ from hale.runs.trained import TrainedModel, load
 from hale.settings.build import build, build_all
 from hale.settings.checks import require_settings
 from hale.settings.compose import quoted
+from hale.training import processes
 from hale.training.checkpoints import Identity
 from hale.training.job import Job, job_of, make_run, quiet_lightning
 from hale.training.plan import kept_plan
@@ -94,7 +95,8 @@ def train(
 ) -> dict[str, Any]:
     """Settle what a job leaves open, train it on a graph, and return its record.
 
-    A run that is finished is not trained again. The folder is locked while it is written, and
+    A run that is finished is not trained again. Of several processes the first settles what is
+    open, and the others train with it. The folder is locked while it is written, and
     nothing is written before everything that can be refused has been.
 
     Args:
@@ -110,9 +112,11 @@ def train(
     if record is not None:
         require_same_run(record, job.config, job.folder, lambda: read_graph().fingerprint)
         return record
-    with _threads(job.cfg.threads):
+    with _threads(job.cfg.threads), processes.joined():
         graph = read_graph()
         _require_trainable(job, graph)
+        if not processes.is_first():
+            return make_run(processes.of_first(job), graph, ExitStack(), callbacks).train()
         before = kept_plan(job.folder)
         ready = decided(job, graph)
         with locked(job.folder):
@@ -122,7 +126,7 @@ def train(
                 )
             with _failure_kept(job.folder), ExitStack() as loggers:
                 remove_unfinished(job.folder)
-                ready = settled(ready, graph, remember)
+                ready = processes.of_first(settled(ready, graph, remember))
                 began = LambdaCallback(on_fit_start=lambda *_: remember(ready))
                 return make_run(ready, graph, loggers, [*callbacks, began]).train()
 

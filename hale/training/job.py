@@ -13,17 +13,21 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from hale.errors import HaleError
 from hale.evaluation.rankable import rankable, require_rankable
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
 from hale.graphs.statistics import irreflexive
 from hale.losses.base import require_compatible
+from hale.models.base import QueryModel
 from hale.runs.terminal import Unfailing
 from hale.settings import recipe
 from hale.settings.automatic import Choice
 from hale.settings.build import build, build_all
 from hale.settings.compose import compose, typed_names
+from hale.training import processes
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
 from hale.training.train import Run
@@ -140,7 +144,7 @@ def make_run(
         choices=record,
         loggers=[
             stack.enter_context(open_logger(output_dir=job.folder, group=job.sweep, record=record))
-            for open_logger in build_all(cfg, "logger")
+            for open_logger in (build_all(cfg, "logger") if processes.is_first() else ())
         ],
         callbacks=[*build_all(cfg, "callbacks"), *callbacks],
         plan=job.plan,
@@ -163,6 +167,7 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     if cfg.get("exclude_own"):  # not in the settings of an older run that is updated
         model.exclude_own(irreflexive(graph))
     require_compatible(model.comparator, activation, loss)
+    require_separable(model)
     module = LinkPrediction(model, activation, loss, build(cfg, "optimizer"))
     sizes: dict[str, Any] = {
         str(name): size for name, size in cfg.data.items() if size not in ("auto", "all", None)
@@ -170,6 +175,16 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     data = QueryDataModule(graph, seed=cfg.seed, **sizes)
     _require_rankable(data, cfg)
     return module, data
+
+
+def require_separable(model: QueryModel) -> None:
+    """Raise HaleError where several processes train a model that normalises over the batch."""
+    over_batch = any(isinstance(part, BatchNorm) for part in model.modules())
+    if over_batch and processes.count() > 1:
+        raise HaleError(
+            f"{type(model).__name__} normalises over the batch, of which each process has a part: "
+            "train it on one device, trainer=cpu or trainer=gpu, or choose another model"
+        )
 
 
 def _require_rankable(data: QueryDataModule, cfg: DictConfig) -> None:
@@ -188,6 +203,7 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     warnings.filterwarnings("ignore", r"The number of training batches \(\d+\) is smaller")
+    warnings.filterwarnings("ignore", "It is recommended to use `self.log")  # metrics are summed
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
 

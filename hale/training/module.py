@@ -20,6 +20,7 @@ from hale.models.base import QueryModel
 from hale.scoring.activations import Activation
 from hale.scoring.clusters import EntityClusters
 from hale.scoring.table import ScoreMatrix, Table
+from hale.training import processes
 
 
 def is_written(trainer: pl.Trainer, step: int) -> bool:
@@ -89,7 +90,8 @@ class LinkPrediction(pl.LightningModule):
         return parts["loss"]
 
     def _log_training(self, parts: dict[str, Tensor]) -> None:
-        values = {f"train/{name}": float(value.detach()) for name, value in parts.items()}
+        mean_P = processes.mean(torch.stack([value.detach() for value in parts.values()]))
+        values = dict(zip((f"train/{name}" for name in parts), mean_P.tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
                 raise DivergedError(
@@ -135,18 +137,23 @@ class LinkPrediction(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the states of the global generators (dropout draws from them)."""
-        checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint["rng_state"], *others = processes.gathered(torch.get_rng_state())
+        if others:
+            checkpoint["rng_states_of_others"] = others
         if self.device.type == "cuda":
             checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the states of the global generators from a checkpoint."""
-        self._rng_state = checkpoint["rng_state"]
+        states = [checkpoint["rng_state"], *checkpoint.get("rng_states_of_others", ())]
+        self._rng_state = states[self.global_rank] if self.global_rank < len(states) else None
         self._cuda_rng_state = checkpoint.get("cuda_rng_state")  # none of a run on the CPU
 
     def on_train_start(self) -> None:
         """Set the global generators as they were; the module is on its device only now."""
         if self._rng_state is not None:
             torch.set_rng_state(self._rng_state)
+        elif self.global_rank:  # another stream than that of the first process
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
         if self._cuda_rng_state is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(self._cuda_rng_state, self.device)

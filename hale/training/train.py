@@ -22,6 +22,7 @@ from hale.runs.tables import FittedTable
 from hale.runs.terminal import escape_unencodable
 from hale.scoring.kernels.operations import kernel_variant
 from hale.settings.trainer import FIXED
+from hale.training import processes
 from hale.training.budget import NEVER, Cadence, WallClockBudget
 from hale.training.checkpoints import CheckpointFiles, Checkpoints, Identity
 from hale.training.csv_log import CSVLog
@@ -80,10 +81,11 @@ class Run:
             The record, as written to ``result.json``.
 
         Raises:
-            HaleError: the run diverged, the folder's checkpoint is of another run, the trainer
-                refuses its arguments, or it has more than one process.
+            HaleError: the run diverged, the folder's checkpoint is of another run, or the trainer
+                refuses its arguments.
         """
         escape_unencodable()
+        self.console.quiet = not processes.is_first()
         segments, console, trainer = self._segments, self.console, self._trainer
         device, model = trainer.strategy.root_device, self.module.model
         dtype = torch.float64 if trainer.precision == "64-true" else torch.float32
@@ -99,8 +101,9 @@ class Run:
             metrics = self._metrics_of_best()
         record = defined(metrics | baselines) | dict(self.choices) | self._spent()
         record["verdict"] = verdict(self._outcome(record))
-        write_model(self.folder / "model", self.module.model, self.data.graph, record)
-        write_result(self.folder, record)
+        if processes.is_first():
+            write_model(self.folder / "model", self.module.model, self.data.graph, record)
+            write_result(self.folder, record)
         for part in self._report(record):
             console.print(part, soft_wrap=isinstance(part, str), highlight=False)
         return record
@@ -145,7 +148,8 @@ class Run:
         steps = before[clock.state_key]["steps_done"] if before else 0
         return make_trainer(
             self.make_trainer, callbacks=[*ours, *self.callbacks, self._checkpoints],
-            logger=[CSVLog(self.folder, steps), *self.loggers], default_root_dir=self.folder,
+            logger=[CSVLog(self.folder, steps), *self.loggers] if processes.is_first() else False,
+            default_root_dir=self.folder,
             val_check_interval=NEVER, plugins=[CheckpointFiles()], **FIXED,
         )  # fmt: skip
 
@@ -173,6 +177,7 @@ class Run:
             "cpu_seconds": self.budget.clock.cpu_seconds,
             "warm_up_seconds": self._warm_up.seconds,
             "steps": self.budget.clock.steps_done,
+            "processes": processes.count(),
             "valid_queries": min(self.data.valid_queries or inf, 2 * len(graph.valid)),
             "test_queries": min(self.data.test_queries or inf, 2 * len(graph.test)),
         }
