@@ -68,13 +68,19 @@ def run(cfg: DictConfig, folder: Path, again: Sequence[str] = (), resumed: bool 
     """
     hydra_job = HydraConfig.get()
     overrides = list(raw(hydra_job.overrides, "task"))
-    hydra_text = OmegaConf.to_yaml(HydraConfig.instance().cfg)
     one_budget(cfg, typed_names(overrides))
     require_settings(cfg, hydra_job.runtime.choices)
     require_own_machine(hydra_job.launcher, cfg.budget.seconds)
-    several = processes(cfg.trainer) > 1 and not is_worker(os.environ)
-    if several and not (folder / RESULT_FILE).exists():
+    finished = (folder / RESULT_FILE).exists()
+    if processes(cfg.trainer) > 1 and not finished and not is_worker(os.environ):
         return _in_processes(cfg, folder, again)
+    return _train(cfg, folder, overrides, resumed)
+
+
+def _train(cfg: DictConfig, folder: Path, overrides: Sequence[str], resumed: bool) -> float:
+    """Train, test and record a run whose settings have been checked, in this process."""
+    hydra_job = HydraConfig.get()
+    hydra_text = OmegaConf.to_yaml(HydraConfig.instance().cfg)
     from hale.training.fit import train
     from hale.training.job import Job
     from hale.training.settle import as_started
@@ -214,13 +220,8 @@ def _app(cfg: DictConfig) -> float:
     with reported(folder, sweep):
         typed = raw(job.overrides, "task")
         require_one_folder(raw(job.overrides, "hydra"), sweep, os.environ)
-        again = [
-            "-m",
-            "hale.run",
-            *_search_path(job),
-            *typed,
-            f"hydra.run.dir={quoted(str(folder))}",
-        ]
+        there = f"hydra.run.dir={quoted(str(folder))}"
+        again = ["-m", "hale.run", *_search_path(job), *typed, there]
         if not sweep:
             return run(cfg, folder, again)
         below = len(Path(job.sweep.subdir).parts)

@@ -167,8 +167,7 @@ def test_seconds_of_a_search_are_of_the_total(tmp_path, run_training):
         ("reload_dataloaders_every_n_epochs", 1, "the same order"),
         ("limit_train_batches", 0, "nothing would be trained"),
         ("limit_val_batches", 0.0, "no validation"), ("limit_test_batches", 0, "test=false"),
-        ("devices", 2, "trainer.devices=1"), ("devices", [0, 1], "trainer.devices=1"),
-        ("num_nodes", 2, "trainer.num_nodes=1"), ("precision", "bf16-true", "must be one of"),
+        ("precision", "bf16-true", "must be one of"),
         ("precision", "16-true", "must be one of"), ("accumulate_grad_batches", 0, "at least 1"),
         ("accumulate_grad_batches", True, "a whole number"),
     ],
@@ -181,7 +180,7 @@ def test_an_option_that_contradicts_the_budget_is_refused_by_name(name, value, w
 
 @pytest.mark.parametrize("rank", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"])
 def test_a_process_of_another_rank_is_refused_by_the_variable_that_says_so(rank):
-    with pytest.raises(HaleError, match=f"^{rank}=4 in the environment.* unset {rank}$"):
+    with pytest.raises(HaleError, match=f"^{rank}=4 in the environment.* unset {rank}, or"):
         require_first_process({"HOME": "/", rank: "4"})
     require_first_process({"HOME": "/", rank: "0"})
     require_first_process({"RANK": "0", "LOCAL_RANK": "1"})  # Lightning reads the first

@@ -33,7 +33,7 @@ SECOND = {
 }  # fmt: skip
 """Keys that records have since protocol 2."""
 OPTIONAL = {
-    "overrides", "trial", "curve",
+    "overrides", "trial", "curve", "processes",
     *(
         f"{split}/{side}{metric}"
         for split in ("test", "untrained", "popularity")

@@ -175,16 +175,14 @@ def givens_reflect(angle_BH: Tensor, vector_BD: Tensor) -> Tensor:
 
 def complex_multiply(x_BD: Tensor, y_BD: Tensor) -> Tensor:
     """Elementwise product of complex vectors whose planes are (real, imaginary) parts (ComplEx)."""
-    x_BH, y_BH = (
-        torch.view_as_complex(z.reshape(*z.shape[:-1], -1, 2).contiguous()) for z in (x_BD, y_BD)
-    )
+    x_BH, y_BH = (torch.view_as_complex(_pairs(z).contiguous()) for z in (x_BD, y_BD))
     product_BD: Tensor = torch.view_as_real(x_BH * y_BH).flatten(-2)
     return product_BD
 
 
 def complex_modulus(x_BD: Tensor) -> Tensor:
     """Modulus of each plane, ``modulus_BH``; its gradient at 0 is 0."""
-    return torch.view_as_complex(x_BD.reshape(*x_BD.shape[:-1], -1, 2).contiguous()).abs()
+    return torch.view_as_complex(_pairs(x_BD).contiguous()).abs()
 
 
 def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e-2) -> Tensor:
@@ -203,5 +201,9 @@ def flexible_add(x_BD: Tensor, y_BD: Tensor, alpha_B1: Tensor, guard: float = 1e
 
 
 def _planes(x_BD: Tensor) -> tuple[Tensor, Tensor]:
-    first_BH, second_BH = x_BD.reshape(*x_BD.shape[:-1], -1, 2).unbind(-1)
+    first_BH, second_BH = _pairs(x_BD).unbind(-1)
     return first_BH, second_BH
+
+
+def _pairs(x_BD: Tensor) -> Tensor:
+    return x_BD.reshape(*x_BD.shape[:-1], x_BD.shape[-1] // 2, 2)  # B may be 0

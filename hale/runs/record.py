@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 RESULT_FILE = "result.json"
 PROTOCOL = 2
 """Of records that are written; docs/protocol.md says what changed. Records without one are of 1."""
-RECIPE_KEYS = (
-    "model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed", "monitor",
-    "exclude_own",
-)  # fmt: skip
+RECIPE_KEYS = ("model", "loss", "activation", "dataset", "data", "optimizer", "schedule", "seed",
+               "monitor", "exclude_own")  # fmt: skip
 """The parts of the config that a recipe sets, and those that its values are for."""
 IDENTITY_KEYS = (*RECIPE_KEYS, "budget", "validations", "trainer", "callbacks")
 """The parts in which a checkpoint must agree with the run that resumes it."""

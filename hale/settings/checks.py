@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from hale.errors import HaleError, require_type, require_whole, shown_value
 from hale.settings.build import build
 from hale.settings.recipe import AUTOMATIC
-from hale.settings.trainer import require_processes, require_trainer
+from hale.settings.trainer import processes, require_processes, require_trainer
 from hale.settings.types import require_types
 
 WHOLE_NUMBERS: dict[str, tuple[int, int | None]] = {
@@ -50,6 +50,11 @@ def require_settings(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     trainer = {str(name): value for name, value in cfg.trainer.items()}
     require_trainer(trainer)
     require_processes(trainer, os.environ)
+    if chosen == "search" and processes(trainer) > 1:
+        raise HaleError(
+            "recipe=search trains its trials on one device: search with trainer=cpu or trainer=gpu "
+            "first, and give what it found to trainer=ddp"
+        )
     for group in ("activation", "loss", "budget"):
         build(cfg, group)
 

@@ -25,7 +25,7 @@ from hale.settings.compose import quoted
 from hale.training import processes
 from hale.training.checkpoints import Identity
 from hale.training.job import Job, job_of, make_run, quiet_lightning
-from hale.training.plan import kept_plan
+from hale.training.plan import EvaluationPlan, kept_plan
 from hale.training.settle import as_started, decided, settled
 from hale.training.trainer import make_trainer
 
@@ -96,8 +96,8 @@ def train(
     """Settle what a job leaves open, train it on a graph, and return its record.
 
     A run that is finished is not trained again. Of several processes the first settles what is
-    open, and the others train with it. The folder is locked while it is written, and
-    nothing is written before everything that can be refused has been.
+    open, and the others train with it. Nothing is written before everything that can be refused
+    has been.
 
     Args:
         job: with the choices that its folder keeps, if there are any.
@@ -119,16 +119,25 @@ def train(
             return make_run(processes.of_first(job), graph, ExitStack(), callbacks).train()
         before = kept_plan(job.folder)
         ready = decided(job, graph)
-        with locked(job.folder):
-            if read_result(job.folder) is not None or kept_plan(job.folder) != before:
-                raise LockedError(
-                    f"another run has just written {job.folder}: start this one again"
-                )
-            with _failure_kept(job.folder), ExitStack() as loggers:
-                remove_unfinished(job.folder)
-                ready = processes.of_first(settled(ready, graph, remember))
-                began = LambdaCallback(on_fit_start=lambda *_: remember(ready))
-                return make_run(ready, graph, loggers, [*callbacks, began]).train()
+        with _writing(job.folder, before), ExitStack() as loggers:
+            ready = processes.of_first(settled(ready, graph, remember))
+            began = LambdaCallback(on_fit_start=lambda *_: remember(ready))
+            return make_run(ready, graph, loggers, [*callbacks, began]).train()
+
+
+@contextmanager
+def _writing(folder: Path, before: EvaluationPlan | None) -> Iterator[None]:
+    """Hold the lock of a folder while a run writes it, and keep why it failed.
+
+    Raises:
+        LockedError: another run writes the folder, or has written it since ``before`` was read.
+    """
+    with locked(folder):
+        if read_result(folder) is not None or kept_plan(folder) != before:
+            raise LockedError(f"another run has just written {folder}: start this one again")
+        with _failure_kept(folder):
+            remove_unfinished(folder)
+            yield
 
 
 @contextmanager

@@ -6,13 +6,17 @@ uses; with ``torchrun`` it is started that way by the user. The first process de
 prints; the others follow it. A run on one device has one process, to which all this does nothing.
 """
 
+import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
@@ -104,6 +108,22 @@ def wait() -> None:
         dist.barrier()
 
 
+class OwnSigterm(pl.Callback):
+    """Lets SIGTERM end one of several processes as it did before training.
+
+    Lightning's handler would first wait for the other processes, whatever they are doing.
+    """
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the handler from before."""
+        main = threading.current_thread() is threading.main_thread()
+        if main and count() > 1 and self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+
 def start(arguments: Sequence[str], processes: int, threads: int | None) -> None:
     """Run ``python ARGUMENTS`` in several processes of this machine, and wait for them.
 
@@ -125,7 +145,7 @@ def start(arguments: Sequence[str], processes: int, threads: int | None) -> None
     os.environ["OMP_NUM_THREADS"] = str(threads)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2,
+        rdzv_endpoint="localhost:0", run_id="hale", max_restarts=0, monitor_interval=0.2,
     )  # fmt: skip
     try:
         elastic_launch(config, sys.executable)(*arguments)
@@ -143,6 +163,4 @@ def start(arguments: Sequence[str], processes: int, threads: int | None) -> None
 
 def _quiet_launcher() -> None:
     """Silence the launcher's reports, which repeat what the processes say."""
-    import logging
-
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)

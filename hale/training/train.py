@@ -1,7 +1,6 @@
 """One run from its objects to its record: fit to the budget, test the best, write the result."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, inf
@@ -27,6 +26,7 @@ from hale.training.budget import NEVER, Cadence, WallClockBudget
 from hale.training.checkpoints import CheckpointFiles, Checkpoints, Identity
 from hale.training.csv_log import CSVLog
 from hale.training.curve import Curve
+from hale.training.loggers import finalized
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
 from hale.training.progress import BudgetBar
@@ -93,7 +93,7 @@ class Run:
         segments.provenance = provenance(device, variant)  # the code is that of the start
         last = self._checkpoints.last if self._before else None
         before = self._before[segments.state_key]["segments"] if self._before else []
-        with _finalized(trainer.loggers):
+        with finalized(trainer.loggers):
             for line in self._opening(before):
                 console.print(line, soft_wrap=True, highlight=False)
             baselines = self._baselines()
@@ -142,7 +142,7 @@ class Run:
             self._identity, self.budget.clock, self.budget,
             Cadence(self.budget, self.choices["config"]["validations"]), self._segments,
             BudgetSchedule(self.budget, self.schedule), self._warm_up, self._curve,
-            BudgetBar(self.budget, self.console),
+            BudgetBar(self.budget, self.console), processes.OwnSigterm(),
         ]  # fmt: skip
         before, clock = self._before, self.budget.clock
         steps = before[clock.state_key]["steps_done"] if before else 0
@@ -239,15 +239,3 @@ class Run:
         yield FittedTable(rows, f"{title}: {spent}", drop=drop, complete=RESULT_FILE)
         yield str(record["verdict"])
         yield f"{self.folder / RESULT_FILE}"
-
-
-@contextmanager
-def _finalized(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close the loggers, with the status that the block ends in."""
-    status = "failed"
-    try:
-        yield
-        status = "success"
-    finally:
-        for logger in loggers:
-            logger.finalize(status)
