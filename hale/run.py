@@ -56,8 +56,7 @@ def run(cfg: DictConfig, folder: Path, again: Sequence[str] = (), resumed: bool 
     Args:
         cfg: the settings.
         folder: the run's.
-        again: the arguments of Python that start this command; again, where it takes several
-            processes.
+        again: arguments of Python that start this command again, if it takes several processes.
         resumed: whether they are those that the folder keeps, with all that was chosen.
 
     Returns:
@@ -105,7 +104,8 @@ def _in_processes(cfg: DictConfig, folder: Path, again: Sequence[str]) -> float:
     """Train in a process for each device, started with the arguments ``again``."""
     from hale.training.processes import start
 
-    with chdir(HydraConfig.get().runtime.cwd):
+    job = HydraConfig.get()
+    with chdir(job.runtime.cwd) if job.job.chdir else nullcontext():
         start(again, processes(cfg.trainer), cfg.threads)
     record = read_result(folder)
     assert record is not None

@@ -65,7 +65,8 @@ def multiply_tiled(vector_BD: Tensor, factors: tuple[Tensor, ...], group_B: Tens
     """``vector_b @ factor_g @ ...`` for the group g of each row, ``product_BX``.
 
     Rows of a group are multiplied together, ``TILE`` at a time. The number of tiles follows from
-    the shapes, so nothing waits for a CUDA device; some tiles are empty.
+    the shapes, so nothing waits for a CUDA device; some tiles are empty. Each tile has a copy of
+    its factors: for large matrices use :func:`hale.models.bilinear.multiply_grouped`.
 
     Args:
         vector_BD: rows.

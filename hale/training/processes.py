@@ -141,7 +141,7 @@ def start(arguments: Sequence[str], processes: int, threads: int | None) -> None
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     _quiet_launcher()
-    threads = threads or max(1, len(os.sched_getaffinity(0)) // processes)
+    threads = threads or max(1, torch.get_num_threads() // processes)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d",

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers.logger import DummyLogger
 from rich.console import Console, RenderableType
 
 from hale.evaluation.metrics import RankingMetrics, evaluate
@@ -146,10 +147,11 @@ class Run:
         ]  # fmt: skip
         before, clock = self._before, self.budget.clock
         steps = before[clock.state_key]["steps_done"] if before else 0
+        first = processes.is_first()
+        loggers = [CSVLog(self.folder, steps), *self.loggers] if first else [DummyLogger()]
         return make_trainer(
             self.make_trainer, callbacks=[*ours, *self.callbacks, self._checkpoints],
-            logger=[CSVLog(self.folder, steps), *self.loggers] if processes.is_first() else False,
-            default_root_dir=self.folder,
+            logger=loggers, default_root_dir=self.folder,
             val_check_interval=NEVER, plugins=[CheckpointFiles()], **FIXED,
         )  # fmt: skip
 
