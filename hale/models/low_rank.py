@@ -8,6 +8,8 @@ from hale.models.euclidean import CompoundE
 
 TILE = 16
 """Queries of one relation that are multiplied at once."""
+MOST_COLUMNS = 1024
+"""Of the factors of a matrix."""
 INITIAL_STD = 0.01
 """Of the left factors, so that the matrices start near 0."""
 
@@ -22,7 +24,8 @@ class LowRankE(CompoundE):
         num_entities: E, rows of the entity table.
         num_relations: 2R, the relations of the graph and their reciprocals.
         dim: D, the embedding dimension, counted in real numbers per entity.
-        rank: of the added matrix; a relation has ``2 D rank`` more parameters than in CompoundE.
+        rank: of the added matrix, from 1 to 1,024; a relation has ``2 D rank`` more parameters than
+            in CompoundE.
         relation_scale: as in :class:`~hale.models.base.DistanceModel`, like all that follow.
         scale_lr_multiplier: learning-rate multiplier of c_r.
         dropout: of the coordinates of a query's entity, in training.
@@ -43,7 +46,7 @@ class LowRankE(CompoundE):
         dropout: float = 0.0,
         init_std: float | None = None,
     ) -> None:
-        require_whole("rank", rank, at_least=1)
+        require_whole("rank", rank, at_least=1, at_most=MOST_COLUMNS)
         self.rank = rank
         options = relation_scale, scale_lr_multiplier, dropout, init_std
         super().__init__(num_entities, num_relations, dim, *options)

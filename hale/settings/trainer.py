@@ -42,6 +42,8 @@ LIMITS = {
 """Options that may not be 0."""
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Environment variables that give Lightning a process's rank; the first that is set counts."""
+STRATEGIES = (None, "auto", "ddp")
+"""How the processes of a run train together; auto is one process."""
 PRECISIONS = ("32", "32-true", "64", "64-true", "16", "16-mixed", "bf16", "bf16-mixed")
 """With the weights in 16 bits models have no complex products and metrics no exact sums."""
 
@@ -61,6 +63,8 @@ def require_trainer(options: Mapping[str, Any]) -> None:
             raise HaleError(f"trainer.{name} cannot be {value}: {LIMITS[name]}")
         if name == "enable_checkpointing" and value is False:
             raise HaleError("trainer.enable_checkpointing cannot be false: a run needs checkpoints")
+    if options.get("strategy") not in STRATEGIES:
+        raise HaleError(f"trainer.strategy must be auto or ddp, got {options['strategy']}")
     precision = options.get("precision")
     if precision is not None and str(precision) not in PRECISIONS:
         raise HaleError(
@@ -84,9 +88,10 @@ def processes(options: Mapping[str, Any]) -> int:
         several = len(devices) > 1
     else:
         several = type(devices) is int and devices > 1
-    if not several and nodes == 1 and not options.get("strategy"):
+    alone = options.get("strategy") in (None, "auto")
+    if not several and nodes == 1 and alone:
         return 1
-    if not options.get("strategy"):
+    if alone:
         raise HaleError(
             f"trainer.devices={devices} asks for several processes: choose trainer=ddp, which says "
             "how they train together"

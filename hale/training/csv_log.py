@@ -1,15 +1,28 @@
-"""The CSV files that every run writes, continued where a run is resumed."""
+"""The CSV files that every run writes, continued where a run is resumed; how loggers are closed."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from hale.runs.files import write_atomically
 from hale.runs.record import defined
+
+
+@contextmanager
+def finalized(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close the loggers, with the status that the block ends in."""
+    status = "failed"
+    try:
+        yield
+        status = "success"
+    finally:
+        for logger in loggers:
+            logger.finalize(status)
 
 
 class CSVLog(CSVLogger):

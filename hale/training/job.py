@@ -203,7 +203,6 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     warnings.filterwarnings("ignore", r"The number of training batches \(\d+\) is smaller")
-    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its successor is new
     warnings.filterwarnings("ignore", "It is recommended to use `self.log")  # metrics are summed
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 

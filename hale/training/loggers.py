@@ -9,12 +9,12 @@ that a resumed run continues the same one.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
 
 from hale.errors import HaleError, first_line
 from hale.runs.files import write_atomically
@@ -27,18 +27,6 @@ KNOWN_BEFORE = ("name", "config", *SOURCES)
 """What a record has in common with what is known before training."""
 UNREACHED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 """MLflow's own settings while a run is opened: it would try for minutes to reach a server."""
-
-
-@contextmanager
-def finalized(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close the loggers, with the status that the block ends in."""
-    status = "failed"
-    try:
-        yield
-        status = "success"
-    finally:
-        for logger in loggers:
-            logger.finalize(status)
 
 
 @contextmanager

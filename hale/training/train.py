@@ -25,9 +25,8 @@ from hale.settings.trainer import FIXED
 from hale.training import processes
 from hale.training.budget import NEVER, Cadence, WallClockBudget
 from hale.training.checkpoints import CheckpointFiles, Checkpoints, Identity
-from hale.training.csv_log import CSVLog
+from hale.training.csv_log import CSVLog, finalized
 from hale.training.curve import Curve
-from hale.training.loggers import finalized
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
 from hale.training.progress import BudgetBar
