@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, nullcontext
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -72,7 +72,7 @@ def run(cfg: DictConfig, folder: Path, again: Sequence[str] = (), resumed: bool 
     require_own_machine(hydra_job.launcher, cfg.budget.seconds)
     finished = (folder / RESULT_FILE).exists()
     if processes(cfg.trainer) > 1 and not finished and not is_worker(os.environ):
-        return _in_processes(cfg, folder, again)
+        return _in_processes(cfg, folder, again, resumed)
     return _train(cfg, folder, overrides, resumed)
 
 
@@ -100,23 +100,26 @@ def _train(cfg: DictConfig, folder: Path, overrides: Sequence[str], resumed: boo
     return float(record[cfg.monitor])
 
 
-def _in_processes(cfg: DictConfig, folder: Path, again: Sequence[str]) -> float:
+def _in_processes(cfg: DictConfig, folder: Path, again: Sequence[str], resumed: bool) -> float:
     """Train in a process for each device, started with the arguments ``again``."""
     from hale.training.processes import start
 
-    job = HydraConfig.get()
-    with chdir(job.runtime.cwd) if job.job.chdir else nullcontext():
+    with _where_typed(resumed):
         start(again, processes(cfg.trainer), cfg.threads)
-    record = read_result(folder)
-    assert record is not None
-    return float(record[cfg.monitor])
+    record = cast("dict[str, float]", read_result(folder))  # or they would have failed
+    return record[cfg.monitor]
 
 
 def _read_graph(cfg: DictConfig, resumed: bool) -> "KnowledgeGraph":
-    """The dataset, its path as it was typed: with ``hydra.job.chdir`` a job is elsewhere."""
-    job = HydraConfig.get()
-    with chdir(job.runtime.cwd) if job.job.chdir and not resumed else nullcontext():
+    """The dataset, its path as it was typed."""
+    with _where_typed(resumed):
         return cast("KnowledgeGraph", build(cfg, "dataset"))
+
+
+def _where_typed(resumed: bool) -> AbstractContextManager[None]:
+    """The directory in which the command was typed: with ``hydra.job.chdir`` a job is elsewhere."""
+    job = HydraConfig.get()
+    return chdir(job.runtime.cwd) if job.job.chdir and not resumed else nullcontext()
 
 
 def resume(folder: Path, overrides: Sequence[str] = ()) -> float:

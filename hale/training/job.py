@@ -148,7 +148,7 @@ def make_run(
         ],
         callbacks=[*build_all(cfg, "callbacks"), *callbacks],
         plan=job.plan,
-        console=console or Console(file=cast(IO[str], Unfailing())),
+        console=console or Console(file=cast(IO[str], Unfailing()), quiet=not processes.is_first()),
     )
 
 

@@ -85,7 +85,6 @@ class Run:
                 refuses its arguments.
         """
         escape_unencodable()
-        self.console.quiet = not processes.is_first()
         segments, console, trainer = self._segments, self.console, self._trainer
         device, model = trainer.strategy.root_device, self.module.model
         dtype = torch.float64 if trainer.precision == "64-true" else torch.float32
