@@ -63,7 +63,9 @@ def joined() -> Iterator[None]:
             raise HaleError(ENDED) from error
         raise
     finally:
-        if sys.exc_info()[0] is None:  # or it would wait for those that have ended
+        # After an error NCCL would wait for processes that have ended; Gloo does not, and aborts
+        # at exit where its threads still run.
+        if sys.exc_info()[0] is None or not torch.cuda.is_available():
             dist.destroy_process_group()
 
 
