@@ -11,11 +11,9 @@ two moments of Adam), and what a step needs beside them. The exponents compare a
 above: 1 is linear growth.
 """
 
-import argparse
 import json
 import math
 import resource
-import subprocess
 import sys
 import time
 from functools import partial
@@ -24,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import Row, parse, parser, random_graph, report
+from benchmarks.measure import Row, in_process, parse, parser, random_graph, report
 from benchmarks.step import DIM, endless, plain_step
 from hale.graphs.loaders import QueryDataModule
 from hale.losses.query_sampling import QuerySampling
@@ -48,7 +46,11 @@ def main() -> None:
         policies.popitem()
     rows: list[Row] = []
     for policy, batch in policies.items():
-        measured = [{"batch": policy} | in_process(given, e, batch(e), steps) for e in sizes]
+        measured: list[Row] = []
+        for entities in sizes:
+            print(f"{entities} entities ...", flush=True)
+            row = in_process("epoch", "one", entities, batch(entities), steps)
+            measured.append({"batch": policy} | row)
         for before, row in pairwise(measured):
             growth = row["E"] / before["E"]
             for name in ("ms/step", "s/epoch"):
@@ -57,19 +59,8 @@ def main() -> None:
     report(given, epoch=rows)
 
 
-def in_process(given: argparse.Namespace, entities: int, batch: int, steps: int) -> Row:
-    """The row of one size."""
-    threads = torch.get_num_threads()
-    call = f"from benchmarks import epoch; epoch.one({entities}, {batch}, {steps}, {threads})"
-    print(f"{entities} entities ...", flush=True)
-    done = subprocess.run([sys.executable, "-c", call], stdout=subprocess.PIPE, check=True)
-    row: Row = json.loads(done.stdout)
-    return row
-
-
-def one(entities: int, batch: int, steps: int, threads: int) -> None:
+def one(entities: int, batch: int, steps: int) -> None:
     """Train, and print time and memory of this process as JSON."""
-    torch.set_num_threads(threads)
     imported = resident_bytes()
     graph = random_graph("generated", entities, 20, (TRIPLES_EACH * entities, 1000, 1000))
     data = QueryDataModule(graph, batch, seed=0)

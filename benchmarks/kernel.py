@@ -4,6 +4,7 @@
 
 Every way runs once per round, in turn, so that what else the machine does meets all alike; the
 tables show medians over rounds, in milliseconds, or with ``--fastest`` minima, for a busy machine.
+Each shape has a process of its own.
 The LogSumExp runs against naive and chunked PyTorch, over near and far candidates against all
 entities, chosen scores against PyTorch. ``floor`` is
 what the processor needs at least: as many fused multiply-adds as the three matrix products have, in
@@ -12,6 +13,7 @@ plain loops on all threads.
 """
 
 import ctypes
+import json
 import os
 import statistics
 import time
@@ -22,7 +24,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Row, interleaved, parse, parser, report
+from benchmarks.measure import Row, in_process, interleaved, parse, parser, report
 from hale.scoring.activations import Activation, Halin, Hanon
 from hale.scoring.candidates import Candidates, near
 from hale.scoring.clusters import Clusters, centres, in_clusters
@@ -154,37 +156,57 @@ def milliseconds(
     return {name: 1e3 * of(values) for name, values in seconds.items()}
 
 
+def all_entities(shape: tuple[int, int, int], activation: str, repeat: int, fastest: bool) -> None:
+    """Print the row of the LogSumExp over all entities."""
+    torch.manual_seed(0)
+    ms = milliseconds(ways(*shape, {"Hanon": Hanon, "Halin": Halin}[activation]()), repeat, fastest)
+    size = dict(zip(("N", "E", "D"), shape, strict=True))
+    ratios = {
+        "naive/native": ms["naive"] / ms["native"],
+        "chunked/native": ms["chunked"] / ms["native"],
+        "native/floor": ms["native"] / ms["floor"],
+    }
+    print(json.dumps(size | {"activation": activation} | ms | ratios))
+
+
+def chosen(shape: tuple[int, int, int, int], repeat: int, fastest: bool) -> None:
+    """Print the row of the scores of chosen entities."""
+    torch.manual_seed(0)
+    ms = milliseconds(chosen_ways(*shape), repeat, fastest)
+    size = dict(zip(("N", "K", "E", "D"), shape, strict=True))
+    print(json.dumps(size | ms | {"reference/native": ms["reference"] / ms["native"]}))
+
+
+def some(shape: tuple[int, int, int], repeat: int, fastest: bool) -> None:
+    """Print the row of the LogSumExp over near and far candidates."""
+    torch.manual_seed(0)
+    row, timed = near_ways(*shape)
+    ms = milliseconds(timed, repeat, fastest)
+    size = dict(zip(("N", "E", "D"), shape, strict=True))
+    print(json.dumps(size | row | ms | {"all/near": ms["all"] / ms["near"]}))
+
+
 def main() -> None:
     """Print the table and write the numbers."""
     options = parser(__doc__)
     options.add_argument("--repeat", type=int, default=15)
     options.add_argument("--fastest", action="store_true", help="minima in place of medians")
     given = parse(options)
-    torch.manual_seed(0)
-    rows: list[Row] = []
-    for shape in [(20, 500, 32)] if given.quick else SHAPES:
-        for activation in (Hanon(), Halin()):
-            ms = milliseconds(ways(*shape, activation), given.repeat, given.fastest)
-            size = dict(zip(("N", "E", "D"), shape, strict=True))
-            ratios = {
-                "naive/native": ms["naive"] / ms["native"],
-                "chunked/native": ms["chunked"] / ms["native"],
-                "native/floor": ms["native"] / ms["floor"],
-            }
-            name = {"activation": type(activation).__name__}
-            rows.append(size | name | ms | ratios)
-    chosen: list[Row] = []
-    for shape in [(20, 3, 500, 32)] if given.quick else CHOSEN:
-        ms = milliseconds(chosen_ways(*shape), given.repeat, given.fastest)
-        size = dict(zip(("N", "K", "E", "D"), shape, strict=True))
-        chosen.append(size | ms | {"reference/native": ms["reference"] / ms["native"]})
-    some: list[Row] = []
-    for shape in [(20, 2000, 32)] if given.quick else NEAR:
-        row, timed = near_ways(*shape)
-        ms = milliseconds(timed, given.repeat, given.fastest)
-        size = dict(zip(("N", "E", "D"), shape, strict=True))
-        some.append(size | row | ms | {"all/near": ms["all"] / ms["near"]})
-    report(given, kernel_ms=rows, chosen_ms=chosen, near_ms=some)
+    how = given.repeat, given.fastest
+    rows = [
+        in_process("kernel", "all_entities", shape, name, *how)
+        for shape in ([(20, 500, 32)] if given.quick else SHAPES)
+        for name in ("Hanon", "Halin")
+    ]
+    chosen_rows = [
+        in_process("kernel", "chosen", shape, *how)
+        for shape in ([(20, 3, 500, 32)] if given.quick else CHOSEN)
+    ]
+    near_rows = [
+        in_process("kernel", "some", shape, *how)
+        for shape in ([(20, 2000, 32)] if given.quick else NEAR)
+    ]
+    report(given, kernel_ms=rows, chosen_ms=chosen_rows, near_ms=near_rows)
 
 
 if __name__ == "__main__":

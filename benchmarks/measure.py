@@ -12,6 +12,7 @@ import logging
 import os
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 import warnings
@@ -61,6 +62,19 @@ def interleaved(
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
+
+
+def in_process(module: str, function: str, *arguments: object) -> Row:
+    """The row that ``function`` of a benchmark prints as JSON in a process of its own.
+
+    It gets ``arguments``, and the threads of this process.
+    """
+    call = f"from benchmarks import {module}; {module}.{function}(*{arguments!r})"
+    threads = f"import torch; torch.set_num_threads({torch.get_num_threads()}); "
+    command = [sys.executable, "-c", threads + call]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    row: Row = json.loads(done.stdout)
+    return row
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict[str, float]:

@@ -11,8 +11,6 @@ own. The exponent compares a row with the one of the graph before: 1 is linear g
 import json
 import math
 import statistics
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Literal
 import torch
 
 from benchmarks.epoch import peak_bytes
-from benchmarks.measure import Row, parse, parser, random_graph, report
+from benchmarks.measure import Row, in_process, parse, parser, random_graph, report
 from benchmarks.step import DIM, endless
 from hale.graphs.loaders import QueryDataModule
 from hale.losses.query_sampling import QuerySampling
@@ -46,7 +44,8 @@ def main() -> None:
     for way in given.ways:
         before: Row | None = None
         for entities in sizes:
-            row = in_process(entities, way, 3 if given.quick else 40)
+            print(f"{entities} entities, {way} ...", flush=True)
+            row = in_process("size", "one", entities, way, 3 if given.quick else 40)
             if before:
                 growth = row["E"] / before["E"]
                 row["exponent"] = math.log(row["step ms"] / before["step ms"], growth)
@@ -57,19 +56,8 @@ def main() -> None:
         draw(rows, given.picture)
 
 
-def in_process(entities: int, way: str, steps: int) -> Row:
-    """The row of one size."""
-    print(f"{entities} entities, {way} ...", flush=True)
-    call = f"from benchmarks import size; size.one({entities}, {way!r}, {steps}, "
-    command = [sys.executable, "-c", f"{call}{torch.get_num_threads()})"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    row: Row = json.loads(done.stdout)
-    return row
-
-
-def one(entities: int, way: Literal["all", "near"], steps: int, threads: int) -> None:
+def one(entities: int, way: Literal["all", "near"], steps: int) -> None:
     """Train, and print the milliseconds of a step and the peak memory of this process as JSON."""
-    torch.set_num_threads(threads)
     graph = random_graph("generated", entities, 20, (4 * entities, 1000, 1000))
     data = QueryDataModule(graph, BATCH, seed=0)
     data.setup()
