@@ -13,8 +13,8 @@ from pykeen.models import ComplEx, ERModel, RotatE, TransE
 from pykeen.triples import CoreTriplesFactory
 from torch import Tensor
 
+from hale.graphs.batches import QueryBatch
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.queries import QueryBatch
 from hale.models.euclidean import complex_multiply
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import Comparator, NegativeDot, SquaredEuclidean

@@ -24,9 +24,9 @@ from benchmarks.measure import (
     report,
 )
 from hale.evaluation.metrics import RankingMetrics, evaluate
+from hale.graphs.batches import QueryBatch
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
-from hale.graphs.queries import QueryBatch
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Identity
 from hale.scoring.table import ScoreMatrix

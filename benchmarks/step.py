@@ -33,9 +33,9 @@ from benchmarks.measure import (
     ratio,
     report,
 )
+from hale.graphs.batches import QueryBatch
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
-from hale.graphs.queries import QueryBatch
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Hanon

@@ -17,7 +17,8 @@
 import matplotlib.pyplot as plt
 import torch
 
-from hale.graphs.queries import QueryBatch, QueryIndex
+from hale.graphs.batches import QueryBatch
+from hale.graphs.queries import QueryIndex
 from hale.losses.query_sampling import QuerySampling
 from hale.scoring.activations import Artanh, Halin, Hanon, Temperature, XExp
 from hale.scoring.comparators import SquaredEuclidean

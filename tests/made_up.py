@@ -1,9 +1,16 @@
-"""Made-up records of runs, to test tables and figures on."""
+"""Made-up records of runs, to test tables and figures on, and several processes."""
 
 import csv
+import io
 import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import torch
+import torch.distributed as dist
 
 
 def write_record(
@@ -44,3 +51,48 @@ def write_record(
         for step, (seconds, value) in enumerate(curve or [(10.0, mrr / 2), (20.0, mrr)]):
             writer.writerow((step, seconds, value, 1.5 * value))
     return folder
+
+
+def in_processes(
+    world_size: int, function: Callable[..., Any], folder: Path, *arguments: Any
+) -> list[Any]:
+    """What a function of a test module returns in each of several processes, by rank.
+
+    A collective that waits for longer than 30 seconds fails.
+    """
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    shared = (world_size, function, folder / "store", results, arguments)
+    started = [context.Process(target=_one_of, args=(rank, *shared)) for rank in range(world_size)]
+    for process in started:
+        process.start()
+    found = dict(results.get(timeout=240) for _ in started)
+    for process in started:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    contents = (io.BytesIO(found[rank]) for rank in range(world_size))
+    return [torch.load(content, weights_only=False) for content in contents]
+
+
+def _one_of(
+    rank: int,
+    world_size: int,
+    function: Callable[..., Any],
+    store: Path,
+    results: multiprocessing.Queue,
+    arguments: Sequence[Any],
+) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=world_size,
+        timeout=timedelta(seconds=30),
+    )  # fmt: skip
+    try:
+        content = io.BytesIO()  # tensors, which a queue would leave in memory of this process
+        torch.save(function(*arguments), content)
+        results.put((rank, content.getvalue()))
+    except BaseException:
+        results.put((rank, None))
+        raise
+    finally:
+        dist.destroy_process_group()

@@ -14,9 +14,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.precision import DoublePrecision
 
 from hale.errors import ArgumentError, HaleError
+from hale.graphs.batches import QueryBatch
 from hale.graphs.kg import reciprocal
 from hale.graphs.loaders import QueryDataModule, RankingLoader, TrainLoader
-from hale.graphs.queries import QueryBatch, QueryIndex
+from hale.graphs.queries import QueryIndex
 
 Rows = list[tuple[int, int, int]]
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import hale
+from hale.graphs.batches import QueryBatch
 from hale.graphs.indexed import scaled_weights
 from hale.graphs.kg import reciprocal
-from hale.graphs.queries import Known, QueryBatch, QueryIndex
+from hale.graphs.queries import Known, QueryIndex
 from hale.losses.base import Loss
 from hale.losses.non_neg import NonNeg
 from hale.losses.query_sampling import QuerySampling

@@ -1,23 +1,24 @@
 import json
 import math
-import multiprocessing
 from collections import Counter
 
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import in_processes
 
 from hale.cli import run_command
+from hale.distributed import is_first
 from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.popularity import Popularity, popularity_metrics
 from hale.evaluation.rankable import rankable
 from hale.evaluation.ranking import Ranks, filtered_ranks, rank_batch
+from hale.graphs.batches import QueryBatch
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.loaders import QueryDataModule
-from hale.graphs.queries import Known, QueryBatch, QueryIndex
+from hale.graphs.queries import Known, QueryIndex
 from hale.runs.folders import RunFolder
 from hale.scoring.activations import Identity
 from hale.scoring.comparators import NegativeDot, SquaredEuclidean
@@ -248,27 +249,14 @@ def test_relations_without_their_reciprocals_are_refused(num_relations):
         RankingMetrics(num_relations)
 
 
-def _rank_a_half(process, store, results):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=process, world_size=2)
-    ranks, relation = ([1, 5, 2], [0, 1, 2]) if process == 0 else ([8], [3])
+def _rank_a_half():
+    ranks, relation = ([1, 5, 2], [0, 1, 2]) if is_first() else ([8], [3])
     metrics = metrics_of(make_ranks(ranks), relation)
-    results.put((as_floats(metrics.compute()), metrics.per_relation(), metrics.total.sum().item()))
-    dist.destroy_process_group()
+    return as_floats(metrics.compute()), metrics.per_relation(), metrics.total.sum().item()
 
 
 def test_two_processes_agree_with_one(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [
-        context.Process(target=_rank_a_half, args=(n, tmp_path / "store", results))
-        for n in range(2)
-    ]
-    for process in processes:
-        process.start()
-    answers = [results.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join(timeout=60)
-        assert process.exitcode == 0
+    answers = in_processes(2, _rank_a_half, tmp_path)
     whole = metrics_of(make_ranks([1, 5, 2, 8]), [0, 1, 2, 3])
     for values, rows, _ in answers:
         assert values == as_floats(whole.compute())

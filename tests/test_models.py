@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from hale.errors import HaleError
+from hale.graphs.batches import QueryBatch
 from hale.graphs.loaders import QueryDataModule
-from hale.graphs.queries import QueryBatch, QueryIndex
+from hale.graphs.queries import QueryIndex
 from hale.losses.base import require_compatible
 from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel

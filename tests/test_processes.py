@@ -3,23 +3,22 @@
 import csv
 import json
 import math
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
+from made_up import in_processes
 
+from hale.distributed import gathered, joined, mean, of_first, rank
 from hale.errors import HaleError
+from hale.graphs.batches import QueryBatch
 from hale.graphs.loaders import QueryDataModule, TrainLoader
-from hale.graphs.queries import QueryBatch
 from hale.losses.non_neg import NonNeg
 from hale.losses.query_sampling import QuerySampling
 from hale.losses.sampled import AdvNeg, Contrastive, SamNeg
@@ -35,7 +34,6 @@ from hale.settings.trainer import (
     require_processes,
 )
 from hale.training.clock import TrainingClock
-from hale.training.processes import gathered, joined, mean, of_first
 
 DDP = {"devices": 2, "strategy": "ddp"}
 SECOND = {"RANK": "1", "WORLD_SIZE": "2"}
@@ -102,36 +100,20 @@ def test_the_mean_over_processes_is_the_loss_of_one(graph, make, activation, los
             torch.testing.assert_close(sum(several) / world_size, one, rtol=1e-5, atol=1e-9)
 
 
-def _tell(rank: int, store: Path, results: multiprocessing.Queue) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=2,
-        timeout=timedelta(seconds=30),
-    )  # fmt: skip
-    ticks = count(step=1 + 0.3 * rank)  # clocks that run 30 % apart
+def _tell() -> tuple:
+    ticks = count(step=1 + 0.3 * rank())  # clocks that run 30 % apart
     clock = TrainingClock(clock=lambda: next(ticks), cpu_clock=lambda: 0.0)
     clock._since = clock.clock()
     seconds = []
     for _ in range(5):
         clock.read(torch.device("cpu"))
         seconds.append((clock.train_seconds, clock.now()))
-    agreed = of_first({"rank": rank})
-    results.put((rank, seconds, agreed, gathered(rank), mean(torch.tensor([rank * 1.0])).item()))
-    dist.destroy_process_group()
+    average = mean(torch.tensor([rank() * 1.0])).item()
+    return seconds, of_first({"rank": rank()}), gathered(rank()), average
 
 
 def test_what_processes_tell_each_other(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    started = [
-        context.Process(target=_tell, args=(rank, tmp_path / "store", results)) for rank in range(2)
-    ]
-    for process in started:
-        process.start()
-    told = [results.get(timeout=60) for _ in started]
-    for process in started:
-        process.join(timeout=60)
-        assert process.exitcode == 0
-    for _, seconds, agreed, every, average in told:
+    for seconds, agreed, every, average in in_processes(2, _tell, tmp_path):
         assert seconds == [(n, n) for n in (1.0, 2.0, 3.0, 4.0, 5.0)]
         assert agreed == {"rank": 0}
         assert every == [0, 1]
@@ -139,7 +121,7 @@ def test_what_processes_tell_each_other(tmp_path):
 
 
 def test_one_process_tells_itself():
-    with joined():
+    with joined(worker=False):
         assert of_first("x") == "x"
         assert gathered(3) == [3]
         assert mean(torch.tensor([2.0])).item() == 2

@@ -7,14 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hale.graphs.batches import QueryBatch
 from hale.graphs.indexed import scaled_weights
-from hale.graphs.queries import (
-    Known,
-    QueryBatch,
-    QueryIndex,
-    sample_queries,
-    with_own,
-)
+from hale.graphs.queries import Known, QueryIndex, sample_queries, with_own
 
 ENTITIES, RELATIONS = 6, 4
 triples = st.lists(

@@ -10,7 +10,8 @@ from scalar import rank_by_hand
 from hale.errors import DivergedError
 from hale.evaluation import ranking
 from hale.evaluation.ranking import filtered_ranks, rank_batch
-from hale.graphs.queries import Known, QueryBatch, QueryIndex
+from hale.graphs.batches import QueryBatch
+from hale.graphs.queries import Known, QueryIndex
 from hale.scoring.activations import Artanh, Hanon, Identity, Temperature, XExp
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.scoring.table import ScoreMatrix, Table

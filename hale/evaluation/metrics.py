@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from hale.evaluation.ranking import Ranks, rank_batch
-from hale.graphs.queries import QueryBatch
+from hale.graphs.batches import QueryBatch
 from hale.scoring.table import ScoreMatrix
 
 HITS_AT = (1, 3, 10)

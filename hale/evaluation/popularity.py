@@ -1,6 +1,7 @@
 """The popularity baseline, which any model must beat: the most frequent answers of a relation.
 
 B  queries     P  known pairs     U  distinct pairs (relation, answer) of train
+N  queries of all processes that share the entities, otherwise B
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from hale.evaluation.metrics import RankingMetrics, evaluate_ranks
 from hale.evaluation.ranking import Ranks
-from hale.graphs.queries import QueryBatch
+from hale.graphs.batches import QueryBatch
+from hale.graphs.shards import Shard
 
 
 class Popularity:
@@ -19,21 +21,24 @@ class Popularity:
     Ranks are exact, and those of :func:`hale.evaluation.ranking.filtered_ranks` for scores that are
     these counts. No query looks at all entities: those with more answers than the target are found
     by bisection in the sorted counts of the relation, and the known answers are subtracted. Memory
-    is O(U), whatever the number of entities.
+    is O(U), whatever the number of entities. Where several processes share the entities, each
+    counts its own, and ranks are sums of its counts.
 
     Args:
         query_T3: training queries (entity, relation) and their answers, reciprocal ones included.
         num_entities: E.
+        shard: the entities of this process, if each has a part of them.
     """
 
-    def __init__(self, query_T3: Tensor, num_entities: int) -> None:
+    def __init__(self, query_T3: Tensor, num_entities: int, shard: Shard | None = None) -> None:
         self.num_entities = num_entities
-        _, relation_T, answer_T = query_T3.unbind(1)
+        self.shard = shard or Shard(num_entities, 0, 1)
+        _, relation_T, answer_T = query_T3[self.shard.rows(query_T3[:, 2]) >= 0].unbind(1)
         self._pair_U, self._count_U = torch.unique(
             relation_T * num_entities + answer_T, return_counts=True
         )
         relation_U = self._pair_U // num_entities
-        self._step = int(self._count_U.max()) + 1
+        self._step = int(self._count_U.max()) + 1 if len(self._count_U) else 1
         # sorted by relation, then by count
         self._level_U = (relation_U * self._step + self._count_U).sort().values
 
@@ -45,19 +50,25 @@ class Popularity:
 
     def ranks(self, batch: QueryBatch) -> Ranks:
         """Filtered ranks of the batch's targets."""
-        relation_B, target_B = batch.relation_B, batch.target_B
-        count_B = self.count(relation_B, target_B)
-        at_least_B = self._answers_from(relation_B, count_B)
-        better_B = self._answers_from(relation_B, count_B + 1)
-        tied_B = torch.where(count_B > 0, at_least_B, self.num_entities) - better_B - 1
+        shard = self.shard
+        query_B2 = torch.stack((batch.relation_B, batch.target_B), 1)
+        relation_N, target_N = shard.from_all(query_B2).unbind(1)
+        count_N = shard.total(self.count(relation_N, target_N))
+        better_N = self._answers_from(relation_N, count_N + 1)
+        at_least_N = torch.where(count_N > 0, self._answers_from(relation_N, count_N), len(shard))
         row_P, entity_P = batch.known(len(batch)).pairs()
-        other_P = entity_P != target_B[row_P]
+        entity_P = entity_P + shard.first
+        other_P = entity_P != target_N[row_P]
         row_P, entity_P = row_P[other_P], entity_P[other_P]
-        known_P = self.count(relation_B[row_P], entity_P)
-        better_B -= _rows(row_P[known_P > count_B[row_P]], len(batch))
-        tied_B -= _rows(row_P[known_P == count_B[row_P]], len(batch))
-        candidates_B = self.num_entities - _rows(row_P, len(batch))
-        return Ranks(1 + better_B, 1 + better_B + tied_B, candidates_B)
+        known_P, count_P = self.count(relation_N[row_P], entity_P), count_N[row_P]
+        known_N, better_known_N, at_least_known_N = (
+            torch.bincount(some_P, minlength=len(count_N))
+            for some_P in (row_P, row_P[known_P > count_P], row_P[known_P >= count_P])
+        )
+        better_N, at_least_N = better_N - better_known_N, at_least_N - at_least_known_N
+        counted_N3 = torch.stack((better_N, at_least_N, known_N), 1)
+        better_B, at_least_B, known_B = shard.own_total(counted_N3, len(batch)).unbind(1)
+        return Ranks(1 + better_B, at_least_B, self.num_entities - known_B)
 
     def _answers_from(self, relation_B: Tensor, least_B: Tensor) -> Tensor:
         """The number of entities that answer each relation at least ``least_B`` times, 1 or more.
@@ -73,7 +84,11 @@ class Popularity:
 
 
 def popularity_metrics(
-    query_T3: Tensor, batches: Iterable[QueryBatch], num_entities: int, num_relations: int
+    query_T3: Tensor,
+    batches: Iterable[QueryBatch],
+    num_entities: int,
+    num_relations: int,
+    shard: Shard | None = None,
 ) -> dict[str, float]:
     """The metrics of ranking batches by popularity.
 
@@ -82,11 +97,7 @@ def popularity_metrics(
         batches: of a ranking loader.
         num_entities: E.
         num_relations: 2R.
+        shard: the entities of this process, if each has a part of them.
     """
-    popularity = Popularity(query_T3, num_entities)
+    popularity = Popularity(query_T3, num_entities, shard)
     return evaluate_ranks(popularity.ranks, batches, RankingMetrics(num_relations))
-
-
-def _rows(row_P: Tensor, num_rows: int) -> Tensor:
-    """How often each row occurs."""
-    return torch.bincount(row_P, minlength=num_rows)

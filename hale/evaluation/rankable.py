@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from hale.errors import DatasetError
-from hale.graphs.queries import QueryBatch
+from hale.graphs.batches import QueryBatch
 
 DIRECTIONS = ("", "tail/", "head/")
 
@@ -21,14 +21,13 @@ def rankable(batches: Iterable[QueryBatch], num_entities: int, num_relations: in
     """
     found: set[str] = set()
     for batch in batches:
-        known = batch.known(len(batch))
         # the target is one of the known answers, which are those of all splits
-        many_B = num_entities - (known.stop_N - known.start_N) > 0
+        many_B = num_entities - batch.known_counts() > 0
         tail_B = batch.relation_B < num_relations // 2
         for direction, of_direction_B in (("tail/", tail_B), ("head/", ~tail_B)):
             if (many_B & of_direction_B).any():
                 found |= {"", direction}
-        if len(found) == len(DIRECTIONS):
+        if len(found) == len(DIRECTIONS) and batch.shard is None:
             break
     return found
 

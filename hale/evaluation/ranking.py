@@ -14,13 +14,16 @@ Protocol:
   code paths can differ in a last bit.
 - A query's own entity, where the model excludes it, is ranked below all other candidates
   (:meth:`hale.models.base.QueryModel.exclude_own`).
+- Where several processes share the entities, each counts the better and the equal candidates among
+  its own, and the counts are summed.
 - A score that is not finite raises :class:`~hale.errors.DivergedError`: comparisons with NaN are
   false, so a diverged model would rank every target first.
 
 Activations are increasing and do not change the order, so ranks are computed from distances. Where
 an activation is flat (beyond Halin's bound, or by rounding) scores tie but distances do not.
 
-    B  queries     E  entities     D  dimension     P  known pairs     C  queries of one chunk
+    B  queries     E  entities, of this process where they are shared     D  dimension
+    P  known pairs     C  queries of one chunk     N  queries of all processes
 """
 
 from collections.abc import Iterator
@@ -31,7 +34,8 @@ import torch
 from torch import Tensor
 
 from hale.errors import DivergedError
-from hale.graphs.queries import Known, QueryBatch
+from hale.graphs.batches import QueryBatch
+from hale.graphs.queries import Known
 from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.table import ScoreMatrix
 
@@ -74,7 +78,8 @@ def filtered_ranks(scores: ScoreMatrix, target_B: Tensor, known: Known) -> Ranks
     Args:
         scores: B queries against all entities; the activation is not evaluated.
         target_B: for each query, the entity to rank.
-        known: answers to exclude; a target among them is ranked all the same.
+        known: answers to exclude; a target among them is ranked all the same. Where the entities
+            are shared, they are those of :meth:`hale.graphs.batches.QueryBatch.known`.
 
     Raises:
         DivergedError: a score is NaN or infinite.
@@ -84,7 +89,7 @@ def filtered_ranks(scores: ScoreMatrix, target_B: Tensor, known: Known) -> Ranks
     return Ranks(
         optimistic_B=1 + better_B,
         pessimistic_B=1 + better_B + tied_B,
-        candidates_B=len(scores.entity_ED) - excluded_B,
+        candidates_B=len(scores.entity) - excluded_B,
     )
 
 
@@ -101,10 +106,10 @@ def top_k(scores: ScoreMatrix, k: int, excluded: Known | None = None) -> Tensor:
     Raises:
         DivergedError: a score is NaN or infinite.
     """
-    count = min(k, len(scores.entity_ED))
+    count = min(k, len(scores.entity))
     best_BK = scores.query_BD.new_empty(len(scores), count, dtype=torch.int64)
     with _full_precision(best_BK.device.type):
-        for rows, distance_CE in _distance_chunks(scores):
+        for rows, distance_CE in _distance_chunks(scores, scores.columns):
             if excluded is not None:
                 distance_CE[excluded.rows(rows).pairs()] = torch.inf
             distance_CK, entity_CK = distance_CE.topk(count, largest=False)
@@ -121,27 +126,41 @@ def _compare_candidates(
     Raises:
         DivergedError: a distance is NaN or infinite.
     """
-    entities = len(scores.entity_ED)
-    better_B, tied_B, excluded_B = (torch.zeros_like(target_B) for _ in range(3))
+    here, target_N = scores.here(), scores.place(target_B)
+    entities = len(here.entity)
+    count_N3 = target_N.new_zeros(len(target_N), 3)
     flag_CE = torch.empty(0)
-    for rows, distance_CE in _distance_chunks(scores):
+    for rows, distance_CE in _distance_chunks(here, scores.columns):
         row_P, entity_P = known.rows(rows).pairs()
-        other_P = entity_P != target_B[rows].index_select(0, row_P)
-        excluded_B[rows] = torch.bincount(row_P[other_P], minlength=len(distance_CE))
-        target_C1 = target_B[rows, None]
-        of_target_C1 = distance_CE.gather(1, target_C1)
-        distance_CE.scatter_(1, target_C1, torch.inf)
+        target_C = target_N[rows]
+        other_P = entity_P != target_C.index_select(0, row_P)
+        count_N3[rows, 2] = torch.bincount(row_P[other_P], minlength=len(distance_CE))
+        of_target_C1 = scores.total(_take_targets(distance_CE, target_C))[:, None]
         cell_P = torch.add(entity_P, row_P, alpha=entities)
         distance_CE.view(-1).index_fill_(0, cell_P, torch.inf)
         # Floating-point flags: several times faster to write and to sum than bool.
         if flag_CE.shape != distance_CE.shape:
             flag_CE = torch.empty_like(distance_CE)
-        better_B[rows] = _count(torch.lt(distance_CE, of_target_C1, out=flag_CE))
-        tied_B[rows] = _count(torch.eq(distance_CE, of_target_C1, out=flag_CE))
+        count_N3[rows, 0] = _count(torch.lt(distance_CE, of_target_C1, out=flag_CE))
+        count_N3[rows, 1] = _count(torch.eq(distance_CE, of_target_C1, out=flag_CE))
+    better_B, tied_B, excluded_B = scores.own(count_N3).unbind(1)
     return better_B, tied_B, excluded_B
 
 
-def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
+def _take_targets(distance_CE: Tensor, target_C: Tensor) -> Tensor:
+    """The distances of the targets, ``distance_C``, which are replaced by infinity.
+
+    A target of another process, -1 here, has distance 0.
+    """
+    row_X = (target_C >= 0).nonzero().flatten()
+    cell_X = target_C[row_X]
+    of_target_C = distance_CE.new_zeros(len(target_C))
+    of_target_C[row_X] = distance_CE[row_X, cell_X]
+    distance_CE[row_X, cell_X] = torch.inf
+    return of_target_C
+
+
+def _distance_chunks(scores: ScoreMatrix, columns: int) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of rows with their ``distance_CE``, which the caller may overwrite.
 
     A query's own entity, where it is excluded, is at the largest finite distance.
@@ -149,7 +168,7 @@ def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
     Raises:
         DivergedError: a distance is NaN or infinite.
     """
-    for rows, distance_CE in _plain_chunks(scores):
+    for rows, distance_CE in _plain_chunks(scores, columns):
         _require_finite(distance_CE)
         if scores.own_B is not None:
             own_C = scores.own_B[rows]
@@ -158,7 +177,7 @@ def _distance_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
         yield rows, distance_CE
 
 
-def _plain_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
+def _plain_chunks(scores: ScoreMatrix, columns: int) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of rows with the distances of their queries to all entities.
 
     Squared Euclidean distances omit the term scale * |q|^2: the order of each row is the same,
@@ -170,7 +189,7 @@ def _plain_chunks(scores: ScoreMatrix) -> Iterator[tuple[slice, Tensor]]:
     _require_finite(scale_B1)  # divided by infinity, a distance would be 0
     query_sq_B1 = query_BD.square().sum(1, keepdim=True)
     entity_sq_E = entity_ED.square().sum(1)
-    row_bytes = len(entity_ED) * dtype.itemsize
+    row_bytes = columns * dtype.itemsize
     chunk = max(CHUNK_ROWS, CHUNK_BYTES[query_BD.device.type] // row_bytes)
     slices = [slice(start, start + chunk) for start in range(0, len(query_BD), chunk)]
     if isinstance(scores.comparator, SquaredEuclidean):

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from hale.errors import HaleError, require_whole
+from hale.graphs.batches import Part, QueryBatch
 from hale.graphs.indexed import on_device
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.queries import Part, QueryBatch, QueryIndex, sample_queries
+from hale.graphs.queries import QueryIndex, sample_queries
+from hale.graphs.shards import Shard
 
 
 class TrainLoader:
@@ -35,6 +37,7 @@ class TrainLoader:
         rank: index of this process.
         world_size: number of processes.
         weight_T: weight of each query, on the same device; None if all count the same.
+        shard: the entities of this process, if each has a part of them.
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class TrainLoader:
         rank: int = 0,
         world_size: int = 1,
         weight_T: Tensor | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self._query_3T = query_T3.T.contiguous()
         self._weight_T = weight_T
+        self._shard = shard
         self._answers = answers
         self._batch_size = batch_size
         self._seed = seed
@@ -86,8 +91,9 @@ class TrainLoader:
             weight_B = None if weight_T is None else weight_T[mine]
             part = self._part(min(last, len(order)) - first)
             yield QueryBatch(
-                entity_B, relation_B, target_B, self._answers, generator, weight_B, part
-            )
+                entity_B, relation_B, target_B, self._answers, generator, weight_B, part,
+                self._shard,
+            )  # fmt: skip
 
     def _part(self, total: int) -> Part | None:
         return Part(total, self._rank, self._world_size) if self._world_size > 1 else None
@@ -117,7 +123,8 @@ class TrainLoader:
 class RankingLoader:
     """Yields queries in their order, with the index of the answers that filtered ranks exclude.
 
-    With several processes each takes every ``world_size``-th query.
+    With several processes each takes every ``world_size``-th query. Those that share the entities
+    have equally many batches, of which the last may be empty.
 
     Args:
         query_T3: queries (entity, relation) and the answers to rank, on the device.
@@ -125,6 +132,7 @@ class RankingLoader:
         batch_size: queries per batch and process.
         rank: index of this process.
         world_size: number of processes.
+        shard: the entities of this process, if each has a part of them.
     """
 
     def __init__(
@@ -134,20 +142,24 @@ class RankingLoader:
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
+        shard: Shard | None = None,
     ) -> None:
         self._query_3T = query_T3[rank::world_size].T.contiguous()
         self._answers = answers
         self._batch_size = batch_size
+        self._shard = shard
+        of_first = -(-len(query_T3) // world_size)
+        self._rows = self._query_3T.shape[1] if shard is None else of_first
 
     def __len__(self) -> int:
         """Batches."""
-        return -(-self._query_3T.shape[1] // self._batch_size)
+        return -(-self._rows // self._batch_size)
 
     def __iter__(self) -> Iterator[QueryBatch]:
         """Slice the queries into batches."""
-        for start in range(0, self._query_3T.shape[1], self._batch_size):
+        for start in range(0, self._rows, self._batch_size):
             entity_B, relation_B, target_B = self._query_3T[:, start : start + self._batch_size]
-            yield QueryBatch(entity_B, relation_B, target_B, self._answers)
+            yield QueryBatch(entity_B, relation_B, target_B, self._answers, shard=self._shard)
 
 
 class QueryDataModule(pl.LightningDataModule):
@@ -163,6 +175,7 @@ class QueryDataModule(pl.LightningDataModule):
         valid_queries: queries that each validation ranks, the same random ones in every validation
             and run, whatever the seed; all if None or if there are no more; at least 1.
         test_queries: the same of the test.
+        shard: the entities of this process, if each has a part of them.
 
     Raises:
         ArgumentError: a size or the seed is not a whole number in its range.
@@ -176,6 +189,7 @@ class QueryDataModule(pl.LightningDataModule):
         ranking_batch_size: int = 1024,
         valid_queries: int | None = None,
         test_queries: int | None = None,
+        shard: Shard | None = None,
     ) -> None:
         super().__init__()
         sizes = {"batch_size": batch_size, "ranking_batch_size": ranking_batch_size}
@@ -190,6 +204,7 @@ class QueryDataModule(pl.LightningDataModule):
         self.ranking_batch_size = ranking_batch_size
         self.valid_queries = valid_queries
         self.test_queries = test_queries
+        self.shard = shard
         self._query_T3: dict[str, Tensor] = {}
 
     @property
@@ -219,7 +234,7 @@ class QueryDataModule(pl.LightningDataModule):
         """Shuffled training queries."""
         return TrainLoader(
             self._query_T3["train"], self.train_answers, self.batch_size, self.seed,
-            *self._shard(), self._weight_T,
+            *self._process(), self._weight_T, self.shard,
         )  # fmt: skip
 
     def val_dataloader(self) -> RankingLoader:
@@ -238,7 +253,12 @@ class QueryDataModule(pl.LightningDataModule):
 
     def _ranking_loader(self, split: str, count: int | None) -> RankingLoader:
         query_T3 = sample_queries(self._query_T3[split], count)
-        return RankingLoader(query_T3, self.all_answers, self.ranking_batch_size, *self._shard())
+        return RankingLoader(
+            query_T3, self.all_answers, self.ranking_batch_size, *self._process(), self.shard
+        )
 
-    def _shard(self) -> tuple[int, int]:
+    def _process(self) -> tuple[int, int]:
+        """The number of this process, and how many there are."""
+        if self.shard is not None:
+            return self.shard.rank, self.shard.processes
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

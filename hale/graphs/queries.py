@@ -1,7 +1,5 @@
-"""Queries and their known answers: a CSR index on any device, and the batches for losses."""
+"""The known answers of queries: a CSR index on any device."""
 
-import math
-from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
@@ -133,97 +131,6 @@ class QueryIndex:
         triple_BK = query_B1 * self.num_entities + candidate_BK
         at_BK = torch.searchsorted(self._triple_T, triple_BK).clamp(max=len(self._triple_T) - 1)
         return self._triple_T[at_BK] == triple_BK
-
-
-class Part(NamedTuple):
-    """The rows of a batch that one of several processes has: ``first``, then every W-th."""
-
-    total: int
-    """B, of all processes."""
-    first: int
-    """The rank of the process."""
-    processes: int
-    """W."""
-
-
-@dataclass  # not frozen: Lightning sets fields of a copy where training is not in float32
-class QueryBatch:
-    """Queries with one true answer each, and the index of all their known answers.
-
-    The known answers are those of train in a training batch, those of all splits in a ranking
-    batch. Only training batches have a ``generator``, seeded for each batch, and only those of a
-    graph with weights a ``weight_B``, float32 with a mean of 1 over train. Where several processes
-    share a batch, each has a ``part`` of its rows.
-    """
-
-    entity_B: Tensor
-    relation_B: Tensor
-    target_B: Tensor
-    answers: QueryIndex
-    generator: torch.Generator | None = None
-    weight_B: Tensor | None = None
-    part: Part | None = None
-
-    def __len__(self) -> int:
-        """The rows of this process; B if there is no other."""
-        return len(self.entity_B)
-
-    @property
-    def total(self) -> int:
-        """B, the rows of all processes."""
-        return len(self) if self.part is None else self.part.total
-
-    def rows(self, count: int) -> int:
-        """How many of the batch's first ``count`` rows this process has: its own first ones."""
-        if self.part is None:
-            return min(count, len(self))
-        return max(0, -(-(count - self.part.first) // self.part.processes))
-
-    def known(self, rows: int) -> Known:
-        """The known answers of the first ``rows`` queries, including their targets."""
-        return self.answers.lookup(self.entity_B[:rows], self.relation_B[:rows])
-
-    def mean(self, value_X: Tensor, count: int | None = None) -> Tensor:
-        """The mean of values of the batch's first queries, each times its query's weight; a scalar.
-
-        ``value_X`` may have further dimensions, as (X, K), which are averaged too. The product is
-        divided by the number of values, not by the sum of the batch's weights: so the loss of a
-        batch is an unbiased estimate of that of train, in which the weights have a mean of 1.
-
-        Several processes have different values; the mean of what it returns on each is the mean
-        over the rows of all.
-
-        Args:
-            value_X: of the first X = ``rows(count)`` queries of this process.
-            count: of the batch's first queries, over all processes; all by default.
-        """
-        if self.weight_B is not None:
-            weight_X = self.weight_B[: len(value_X)]
-            value_X = value_X * weight_X.view(-1, *[1] * (value_X.dim() - 1))
-        if self.part is None:
-            return value_X.mean()
-        columns = math.prod(value_X.shape[1:])
-        everywhere = (self.total if count is None else count) * columns
-        return value_X.sum() * (self.part.processes / everywhere)
-
-    def negatives(self, count: int) -> Tensor:
-        """``entity_BK`` drawn uniformly from all entities with the batch's generator.
-
-        Raises:
-            ValueError: the batch has no generator.
-        """
-        if self.generator is None:
-            raise ValueError("a ranking batch has no negatives: take one from the training loader")
-        return torch.randint(
-            self.answers.num_entities,
-            (len(self), count),
-            device=self.entity_B.device,
-            generator=self.generator,
-        )
-
-    def is_answer(self, candidate_BK: Tensor) -> Tensor:
-        """Whether each candidate is a known answer of its query, ``bool_BK``."""
-        return self.answers.contains(self.entity_B, self.relation_B, candidate_BK)
 
 
 def sample_queries(query_T3: Tensor, count: int | None) -> Tensor:

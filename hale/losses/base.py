@@ -5,7 +5,7 @@ from typing import Protocol
 from torch import Tensor
 
 from hale.errors import HaleError
-from hale.graphs.queries import QueryBatch
+from hale.graphs.batches import QueryBatch
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
 from hale.scoring.table import ScoreMatrix

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from hale.errors import require
-from hale.graphs.queries import QueryBatch
+from hale.graphs.batches import QueryBatch
 from hale.scoring.table import ScoreMatrix
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from hale.errors import require, require_type
-from hale.graphs.queries import QueryBatch
+from hale.graphs.batches import QueryBatch
 from hale.scoring.table import ScoreMatrix
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hale.errors import require, require_whole
-from hale.graphs.queries import QueryBatch
+from hale.graphs.batches import QueryBatch
 from hale.scoring.table import ScoreMatrix
 
 

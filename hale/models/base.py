@@ -1,19 +1,38 @@
 """Base classes of models: entity vectors, a query vector, and the comparator of the two."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hale import distributed
 from hale.errors import ArgumentError, require, require_whole
+from hale.graphs.shards import Shard
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator, NegativeDot, SquaredEuclidean
+from hale.scoring.sharded import ShardedTable
 from hale.scoring.table import ScoreMatrix, Table, lookup
 
 SOFTPLUS_ONE = 0.5413248546129181
 """softplus(SOFTPLUS_ONE) = 1: the raw value at which positive parameters start."""
+DRAWN_AT_ONCE = 1 << 20
+"""Numbers of the initial entity table that are drawn at a time where it is sharded."""
+_shard: ContextVar[Shard | None] = ContextVar("_shard", default=None)
+
+
+@contextmanager
+def sharded(shard: Shard | None) -> Iterator[None]:
+    """Models that are made in the block have the rows of one process in their entity table."""
+    token = _shard.set(shard)
+    try:
+        yield
+    finally:
+        _shard.reset(token)
 
 
 class QueryModel(nn.Module, ABC):
@@ -54,7 +73,12 @@ class QueryModel(nn.Module, ABC):
         self.dim = dim
         self.init_std = (self.initial_norm_sq / dim) ** 0.5 if init_std is None else init_std
         self.num_relations = num_relations
-        self.entity = self.normal(num_entities, dim)
+        self.shard = _shard.get()
+        self.entity = (
+            self.normal(num_entities, dim)
+            if self.shard is None
+            else nn.Parameter(initial_rows(self.shard, dim) * self.init_std)
+        )
         self.irreflexive_R: Tensor | None
         self.register_buffer("irreflexive_R", None, persistent=False)
 
@@ -65,11 +89,24 @@ class QueryModel(nn.Module, ABC):
     @property
     def num_entities(self) -> int:
         """E."""
-        return self.entity.shape[0]
+        return self.entity.shape[0] if self.shard is None else self.shard.num_entities
+
+    def table(self) -> Table:
+        """The entity vectors."""
+        if self.shard is None:
+            return Table(self.entity)
+        return ShardedTable(distributed.own_rows(self.entity), self.shard)
+
+    def distribute(self) -> None:
+        """Make the entity table known to PyTorch as one of which this process has some rows."""
+        if self.shard is not None and not distributed.is_distributed(self.entity):
+            shape = torch.Size((self.shard.num_entities, self.dim))
+            self.entity = nn.Parameter(distributed.distributed(self.entity.detach(), shape))
 
     def scale(self, relation_B: Tensor) -> Tensor:
         """The comparator's positive scale for each query, ``scale_B``; 1 unless it is trained."""
-        return self.entity.new_ones(relation_B.shape)
+        like = {"dtype": self.entity.dtype, "device": self.entity.device}
+        return torch.ones(relation_B.shape, **like)
 
     def candidates(self, entity: Table) -> Table:
         """The vectors that queries are compared with: by default the entities'."""
@@ -85,7 +122,7 @@ class QueryModel(nn.Module, ABC):
 
     def scores(self, entity_B: Tensor, relation_B: Tensor, activation: Activation) -> ScoreMatrix:
         """The scores of queries against all entities."""
-        entity = Table(self.entity)
+        entity = self.table()
         entity_BD = entity.lookup(entity_B)
         if self.dropout:
             entity_BD = F.dropout(entity_BD, self.dropout, self.training)
@@ -93,8 +130,10 @@ class QueryModel(nn.Module, ABC):
         own_B = None
         if self.irreflexive_R is not None:
             own_B = torch.where(self.irreflexive_R[relation_B], entity_B, -1)
-        rest = self.candidates(entity), self.comparator, activation
-        return ScoreMatrix(query_BD, self.scale(relation_B), *rest, own_B=own_B)
+        candidates = self.candidates(entity)
+        return candidates.scores(
+            query_BD, self.scale(relation_B), self.comparator, activation, own_B
+        )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups of ``params`` for the optimizer, each with its ``lr_multiplier``."""
@@ -175,6 +214,25 @@ class DotProductModel(QueryModel):
     """A model compared by dot product; its relation parameters include a scale, so no c_r."""
 
     comparator: ClassVar[Comparator] = NegativeDot()
+
+
+def initial_rows(shard: Shard, dim: int) -> Tensor:
+    """The shard's rows of ``torch.randn(E, dim)``, which is never whole in memory.
+
+    Every process draws all numbers, so that the global generators remain equal, and those of one
+    process.
+    """
+    row_SD, whole = torch.empty(len(shard), dim), shard.num_entities * dim
+    block = DRAWN_AT_ONCE  # PyTorch draws in groups of 16, and at least 16 numbers
+    starts = range(0, max(whole - 16, 1), block)
+    flat_X, first = row_SD.view(-1), shard.first * dim
+    for start in starts:
+        stop = whole if start == starts[-1] else start + block
+        drawn_X = torch.randn(stop - start)
+        low, high = max(start, first), min(stop, first + len(flat_X))
+        if low < high:
+            flat_X[low - first : high - first] = drawn_X[low - start : high - start]
+    return row_SD
 
 
 def random_angles(num_rows: int, num_columns: int) -> nn.Parameter:

@@ -60,7 +60,8 @@ class RESCAL(DotProductModel):
             return None
         norm_R1 = torch.linalg.vector_norm(self.relation, dim=1, keepdim=True)
         relation_B1 = lookup(norm_R1, relation_B)
-        head_BD, tail_BD = lookup(self.entity, entity_B), lookup(self.entity, target_B)
+        entity = self.table()
+        head_BD, tail_BD = entity.lookup(entity_B), entity.lookup(target_B)
         return self.f2 * f2(head_BD, relation_B1, tail_BD)
 
 
@@ -97,7 +98,8 @@ class DistMultDot(DotProductModel):
         if not self.n3:
             return None
         relation_BD = lookup(self.relation, relation_B)
-        factors = (lookup(self.entity, entity_B), relation_BD, lookup(self.entity, target_B))
+        entity = self.table()
+        factors = (entity.lookup(entity_B), relation_BD, entity.lookup(target_B))
         return self.n3 * n3(*(self.modulus(factor_BD) for factor_BD in factors))
 
     def modulus(self, factor_BD: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from hale.errors import HaleError, checked, require_type, require_whole
 from hale.evaluation.ranking import rank_batch, top_k
+from hale.graphs.batches import QueryBatch
 from hale.graphs.ids import query_rows, triple_rows
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.names import resolve
-from hale.graphs.queries import Known, QueryBatch, QueryIndex
+from hale.graphs.queries import Known, QueryIndex
 from hale.models.base import QueryModel
 from hale.runs.model_folder import read_model
 from hale.runs.naming import Answer, Name, Neighbour, query_ids, triple_ids

@@ -76,6 +76,17 @@ class Table:
         )
         return result
 
+    def scores(
+        self,
+        query_BD: Tensor,
+        scale_B: Tensor,
+        comparator: Comparator,
+        activation: Activation,
+        own_B: Tensor | None = None,
+    ) -> "ScoreMatrix":
+        """The scores of queries against all rows; the arguments are :class:`ScoreMatrix`'s."""
+        return ScoreMatrix(query_BD, scale_B, self, comparator, activation, own_B=own_B)
+
     def whole(self) -> Tensor:
         """The table at the end of the chain, for the kernels.
 
@@ -142,6 +153,27 @@ class ScoreMatrix:
         """The vectors that queries are compared with; a loss may use them freely."""
         return self.entity.tensor
 
+    @property
+    def columns(self) -> int:
+        """How many of them one process has at most."""
+        return len(self.entity)
+
+    def here(self) -> "ScoreMatrix":
+        """The scores of all queries against the entities of this process."""
+        return self
+
+    def place(self, entity_B: Tensor) -> Tensor:
+        """The row of an entity of each of all queries in this process; -1 in another."""
+        return entity_B
+
+    def total(self, value_X: Tensor) -> Tensor:
+        """The sum over processes."""
+        return value_X
+
+    def own(self, value_BX: Tensor) -> Tensor:
+        """Of the sum over processes the rows for the queries of this one."""
+        return value_BX
+
     def first(self, rows: int) -> "ScoreMatrix":
         """The matrix of the first ``rows`` queries."""
         own_B = None if self.own_B is None else self.own_B[:rows]
@@ -161,17 +193,20 @@ class ScoreMatrix:
         It is 0, a constant, for a row of which all entities are known: nothing is pushed away.
         With ``clusters`` it is an estimate: see :mod:`hale.scoring.candidates`.
         """
+        lse_B = self.raw_logsumexp(known)
+        return lse_B.masked_fill(lse_B == -math.inf, 0.0)
+
+    def raw_logsumexp(self, known: Known | None = None) -> Tensor:
+        """The LogSumExp, and -inf for a row of which all entities are known."""
         if self.own_B is not None:
             known = with_own(known, self.own_B)
         rest = (self.entity.whole(), self.comparator, self.activation)
         if self.clusters is None:
-            lse_B = entity_logsumexp(self.query_BD, self.scale_B, *rest, known)
-            return lse_B if known is None else lse_B.masked_fill(lse_B == -math.inf, 0.0)
+            return entity_logsumexp(self.query_BD, self.scale_B, *rest, known)
         query_BD, scale_B = self.query_BD.detach(), self.scale_B.detach()
         order_B, candidates = near(query_BD, scale_B, self.clusters, *rest[1:])
         known = None if known is None else known.rows(order_B)
         lse_B = entity_logsumexp(
             self.query_BD[order_B], self.scale_B[order_B], *rest, known, candidates
         )
-        lse_B = lse_B.masked_fill(lse_B == -math.inf, 0.0)
         return torch.empty_like(lse_B).index_copy(0, order_B, lse_B)

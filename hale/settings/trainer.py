@@ -42,7 +42,7 @@ LIMITS = {
 """Options that may not be 0."""
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Environment variables that give Lightning a process's rank; the first that is set counts."""
-STRATEGIES = (None, "auto", "ddp")
+STRATEGIES = (None, "auto", "ddp", "sharded")
 """How the processes of a run train together; auto is one process."""
 PRECISIONS = ("32", "32-true", "64", "64-true", "16", "16-mixed", "bf16", "bf16-mixed")
 """With the weights in 16 bits models have no complex products and metrics no exact sums."""
@@ -64,12 +64,24 @@ def require_trainer(options: Mapping[str, Any]) -> None:
         if name == "enable_checkpointing" and value is False:
             raise HaleError("trainer.enable_checkpointing cannot be false: a run needs checkpoints")
     if options.get("strategy") not in STRATEGIES:
-        raise HaleError(f"trainer.strategy must be auto or ddp, got {options['strategy']}")
+        raise HaleError(f"trainer.strategy must be auto, ddp or sharded, got {options['strategy']}")
     precision = options.get("precision")
     if precision is not None and str(precision) not in PRECISIONS:
         raise HaleError(
             f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {precision}"
         )
+    if is_sharded(options):
+        if options.get("gradient_clip_val"):
+            raise HaleError(
+                "trainer.gradient_clip_val cannot be set with trainer=sharded, where no process "
+                "has the whole gradient: set it to null, or bound the distance with "
+                "activation=hanon"
+            )
+        if str(precision) in ("16", "16-mixed"):
+            raise HaleError(
+                f"trainer.precision cannot be {precision} with trainer=sharded, where no process "
+                "sees whether a gradient overflows: choose bf16-mixed or 32-true"
+            )
     if (batches := options.get("accumulate_grad_batches")) is not None:
         require_whole("trainer.accumulate_grad_batches", batches, at_least=1)
 
@@ -93,8 +105,8 @@ def processes(options: Mapping[str, Any]) -> int:
         return 1
     if alone:
         raise HaleError(
-            f"trainer.devices={devices} asks for several processes: choose trainer=ddp, which says "
-            "how they train together"
+            f"trainer.devices={devices} asks for several processes: choose trainer=ddp or "
+            "trainer=sharded, which say how they train together"
         )
     if type(devices) is not int or type(nodes) is not int or devices < 1 or nodes < 1:
         raise HaleError(
@@ -122,7 +134,7 @@ def require_processes(options: Mapping[str, Any], environment: Mapping[str, str]
     elif int(environment["WORLD_SIZE"]) != wanted:
         raise HaleError(
             f"torchrun started {environment['WORLD_SIZE']} processes, and trainer.devices times "
-            f"trainer.num_nodes is {wanted}: make them equal, with trainer=ddp"
+            f"trainer.num_nodes is {wanted}: make them equal, with trainer=ddp or trainer=sharded"
         )
 
 
@@ -145,6 +157,15 @@ def require_one_folder(
             "torchrun starts processes that need one folder: set hydra.run.dir=FOLDER, on a disk "
             "that all machines have"
         )
+
+
+def is_sharded(options: Mapping[str, Any]) -> bool:
+    """Whether each process has a part of the entity table, not all of it.
+
+    Args:
+        options: the config group ``trainer``.
+    """
+    return options.get("strategy") == "sharded"
 
 
 def is_worker(environment: Mapping[str, str]) -> bool:

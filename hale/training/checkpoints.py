@@ -10,10 +10,10 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
+from hale import distributed
 from hale.errors import HaleError
 from hale.runs.files import write_bytes_atomically
 from hale.runs.record import identity
-from hale.training import processes
 from hale.training.curve import Curve
 
 
@@ -110,10 +110,10 @@ class Checkpoints(Checkpoint):
     def _keep_best(self, trainer: pl.Trainer) -> None:
         """Copy the last checkpoint, that of this step, if its validation is the best so far."""
         is_best = self.curve.rows and self.curve.best(self.monitor)["step"] == trainer.global_step
-        if is_best and processes.is_first():
+        if is_best and distributed.is_first():
             with self.last.open("rb") as last, write_bytes_atomically(self.best) as best:
                 shutil.copyfileobj(last, best)
-        processes.wait()
+        distributed.wait()
 
 
 class CheckpointFiles(TorchCheckpointIO):

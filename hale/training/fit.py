@@ -1,6 +1,7 @@
 """Training from Python: a graph in, a trained model out."""
 
 import errno
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LambdaCallback
 
+from hale import distributed
 from hale.errors import DatasetError, HaleError, checked
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.files import remove_unfinished
@@ -22,7 +24,7 @@ from hale.runs.trained import TrainedModel, load
 from hale.settings.build import build, build_all
 from hale.settings.checks import require_settings
 from hale.settings.compose import quoted
-from hale.training import processes
+from hale.settings.trainer import is_sharded, is_worker
 from hale.training.checkpoints import Identity
 from hale.training.job import Job, job_of, make_run, quiet_lightning
 from hale.training.plan import EvaluationPlan, kept_plan
@@ -112,15 +114,17 @@ def train(
     if record is not None:
         require_same_run(record, job.config, job.folder, lambda: read_graph().fingerprint)
         return record
-    with _threads(job.cfg.threads), processes.joined():
+    with _threads(job.cfg.threads), distributed.joined(is_worker(os.environ)):
         graph = read_graph()
         _require_trainable(job, graph)
-        if not processes.is_first():
-            return make_run(processes.of_first(job), graph, ExitStack(), callbacks).train()
+        if not distributed.is_first():
+            if is_sharded(job.cfg.trainer):
+                decided(job, graph)  # the pace is measured by all
+            return make_run(distributed.of_first(job), graph, ExitStack(), callbacks).train()
         before = kept_plan(job.folder)
         ready = decided(job, graph)
         with _writing(job.folder, before), ExitStack() as loggers:
-            ready = processes.of_first(settled(ready, graph, remember))
+            ready = distributed.of_first(settled(ready, graph, remember))
             began = LambdaCallback(on_fit_start=lambda *_: remember(ready))
             return make_run(ready, graph, loggers, [*callbacks, began]).train()
 

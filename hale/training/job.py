@@ -15,19 +15,21 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from hale import distributed
 from hale.errors import HaleError
 from hale.evaluation.rankable import rankable, require_rankable
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.loaders import QueryDataModule, RankingLoader
+from hale.graphs.shards import Shard
 from hale.graphs.statistics import irreflexive
 from hale.losses.base import require_compatible
-from hale.models.base import QueryModel
+from hale.models.base import QueryModel, sharded
 from hale.runs.terminal import Unfailing
 from hale.settings import recipe
 from hale.settings.automatic import Choice
 from hale.settings.build import build, build_all
 from hale.settings.compose import compose, typed_names
-from hale.training import processes
+from hale.settings.trainer import is_sharded
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
 from hale.training.train import Run
@@ -133,6 +135,7 @@ def make_run(
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     module, data = make_parts(cfg, graph)
+    first = distributed.is_first()
     budget, schedule = build(cfg, "budget"), build(cfg, "schedule")
     return Run(
         module=module,
@@ -144,11 +147,11 @@ def make_run(
         choices=record,
         loggers=[
             stack.enter_context(open_logger(output_dir=job.folder, group=job.sweep, record=record))
-            for open_logger in (build_all(cfg, "logger") if processes.is_first() else ())
+            for open_logger in (build_all(cfg, "logger") if first else ())
         ],
         callbacks=[*build_all(cfg, "callbacks"), *callbacks],
         plan=job.plan,
-        console=console or Console(file=cast(IO[str], Unfailing()), quiet=not processes.is_first()),
+        console=console or Console(file=cast(IO[str], Unfailing()), quiet=not first),
     )
 
 
@@ -161,9 +164,13 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     """
     pl.seed_everything(cfg.seed, workers=False, verbose=False)
     activation, loss = build(cfg, "activation"), build(cfg, "loss")
-    model = build(
-        cfg, "model", num_entities=graph.num_entities, num_relations=2 * graph.num_relations
-    )
+    shard = None
+    if is_sharded(cfg.trainer):
+        shard = Shard(graph.num_entities, distributed.rank(), distributed.process_count())
+    with sharded(shard):
+        model = build(
+            cfg, "model", num_entities=graph.num_entities, num_relations=2 * graph.num_relations
+        )
     if cfg.get("exclude_own"):  # not in the settings of an older run that is updated
         model.exclude_own(irreflexive(graph))
     require_compatible(model.comparator, activation, loss)
@@ -172,7 +179,7 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     sizes: dict[str, Any] = {
         str(name): size for name, size in cfg.data.items() if size not in ("auto", "all", None)
     }
-    data = QueryDataModule(graph, seed=cfg.seed, **sizes)
+    data = QueryDataModule(graph, seed=cfg.seed, shard=shard, **sizes)
     _require_rankable(data, cfg)
     return module, data
 
@@ -180,7 +187,7 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
 def require_separable(model: QueryModel) -> None:
     """Raise HaleError where several processes train a model that normalises over the batch."""
     over_batch = any(isinstance(part, BatchNorm) for part in model.modules())
-    if over_batch and processes.count() > 1:
+    if over_batch and distributed.process_count() > 1:
         raise HaleError(
             f"{type(model).__name__} normalises over the batch, of which each process has a part: "
             "train it on one device, trainer=cpu or trainer=gpu, or choose another model"
@@ -190,11 +197,17 @@ def require_separable(model: QueryModel) -> None:
 def _require_rankable(data: QueryDataModule, cfg: DictConfig) -> None:
     """Raise HaleError unless the monitor is defined, and something in test if that is ranked."""
     data.setup()
-    sizes, name = (data.num_entities, data.num_relations), data.graph.name
+    name = data.graph.name
     metric = str(cfg.monitor).removeprefix("valid/")
-    require_rankable(rankable(data.val_dataloader(), *sizes), name, "valid", metric)
+    require_rankable(_rankable(data, data.val_dataloader()), name, "valid", metric)
     if cfg.test:
-        require_rankable(rankable(data.test_dataloader(), *sizes), name, "test")
+        require_rankable(_rankable(data, data.test_dataloader()), name, "test")
+
+
+def _rankable(data: QueryDataModule, batches: RankingLoader) -> set[str]:
+    """The directions that can be ranked; of a sharded graph, by any process."""
+    found = rankable(batches, data.num_entities, data.num_relations)
+    return found if data.shard is None else set().union(*distributed.gathered(found))
 
 
 def quiet_lightning() -> None:

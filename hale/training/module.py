@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from hale import distributed
 from hale.errors import DivergedError, HaleError
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.ranking import rank_batch
-from hale.graphs.queries import QueryBatch
+from hale.graphs.batches import QueryBatch
 from hale.losses.base import Loss
 from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel
 from hale.scoring.activations import Activation
 from hale.scoring.clusters import EntityClusters
 from hale.scoring.table import ScoreMatrix, Table
-from hale.training import processes
 
 
 def is_written(trainer: pl.Trainer, step: int) -> bool:
@@ -73,7 +73,7 @@ class LinkPrediction(pl.LightningModule):
         """The loss's named scalars, the model's penalty (if it has one) added to ``loss``."""
         scores: ScoreMatrix = self(batch)
         if self.clusters is not None:
-            clusters = self.clusters.step(scores.entity_ED.detach())
+            clusters = self.clusters.step(scores.entity.tensor.detach())
             scores = dataclasses.replace(scores, clusters=clusters)
         parts = self.loss(scores, batch)
         penalty_B = self.model.penalty(batch.entity_B, batch.relation_B, batch.target_B)
@@ -82,15 +82,33 @@ class LinkPrediction(pl.LightningModule):
         penalty = batch.mean(penalty_B)
         return parts | {"loss": parts["loss"] + penalty, "penalty": penalty}
 
+    def configure_model(self) -> None:
+        """Distribute the entity table, if each process has a part of it."""
+        self.model.distribute()
+
     def training_step(self, batch: QueryBatch, batch_idx: int) -> Tensor:
         """One step's loss."""
         parts = self.loss_parts(batch)
         if is_written(self.trainer, self.trainer.global_step + 1):
             self._log_training(parts)
-        return parts["loss"]
+        return self.share(parts["loss"])
+
+    def share(self, loss: Tensor) -> Tensor:
+        """What this process adds to the loss that is differentiated.
+
+        The gradients of a sharded table are those of the sum over processes of what they return;
+        all others are averaged over processes by DDP.
+        """
+        return loss if self.model.shard is None else loss / self.model.shard.processes
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Sum the gradients of parameters that all processes have, if the table is sharded."""
+        if self.model.shard is not None:
+            rest = [p for p in self.parameters() if not distributed.is_distributed(p)]
+            distributed.add_gradients(rest)
 
     def _log_training(self, parts: dict[str, Tensor]) -> None:
-        mean_P = processes.mean(torch.stack([value.detach() for value in parts.values()]))
+        mean_P = distributed.mean(torch.stack([value.detach() for value in parts.values()]))
         values = dict(zip((f"train/{name}" for name in parts), mean_P.tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
@@ -127,8 +145,13 @@ class LinkPrediction(pl.LightningModule):
         Raises:
             HaleError: the optimizer refuses its arguments.
         """
+        groups = [
+            group | {"params": some}
+            for group in self.model.parameter_groups()
+            for some in distributed.alike(group["params"])
+        ]
         try:
-            optimizer = self.optimizer(self.model.parameter_groups())
+            optimizer = self.optimizer(groups)
         except (TypeError, ValueError) as error:
             raise HaleError(f"optimizer: {error}") from error
         for group in optimizer.param_groups:
@@ -137,7 +160,7 @@ class LinkPrediction(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the states of the global generators (dropout draws from them)."""
-        checkpoint["rng_state"], *others = processes.gathered(torch.get_rng_state())
+        checkpoint["rng_state"], *others = distributed.gathered(torch.get_rng_state())
         if others:
             checkpoint["rng_states_of_others"] = others
         if self.device.type == "cuda":

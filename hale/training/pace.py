@@ -10,8 +10,8 @@ import torch
 
 from hale.errors import HaleError
 from hale.evaluation.ranking import rank_batch
+from hale.graphs.batches import QueryBatch
 from hale.graphs.loaders import QueryDataModule
-from hale.graphs.queries import QueryBatch
 from hale.settings.build import is_out_of_memory
 from hale.training.clock import synchronize
 from hale.training.module import LinkPrediction

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 from rich.console import Console, RenderableType
 
+from hale import distributed
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
 from hale.graphs.loaders import QueryDataModule
@@ -22,7 +23,6 @@ from hale.runs.tables import FittedTable
 from hale.runs.terminal import escape_unencodable
 from hale.scoring.kernels.operations import kernel_variant
 from hale.settings.trainer import FIXED
-from hale.training import processes
 from hale.training.budget import NEVER, Cadence, WallClockBudget
 from hale.training.checkpoints import CheckpointFiles, Checkpoints, Identity
 from hale.training.csv_log import CSVLog, finalized
@@ -33,7 +33,7 @@ from hale.training.progress import BudgetBar
 from hale.training.schedules import BudgetSchedule
 from hale.training.segments import Segments, moved
 from hale.training.summary import headline, plan_lines, result_rows
-from hale.training.trainer import make_trainer
+from hale.training.trainer import OwnSigterm, make_trainer
 from hale.training.verdict import Outcome, verdict
 from hale.training.warm_up import WarmUp
 
@@ -63,7 +63,7 @@ class Run:
     data: QueryDataModule
     budget: WallClockBudget
     schedule: Callable[[float], float]
-    make_trainer: Callable[..., pl.Trainer]
+    make_trainer: partial[pl.Trainer]
     folder: Path
     choices: Mapping[str, Any]
     loggers: Sequence[Logger] = ()
@@ -100,7 +100,7 @@ class Run:
             metrics = self._metrics_of_best()
         record = defined(metrics | baselines) | dict(self.choices) | self._spent()
         record["verdict"] = verdict(self._outcome(record))
-        if processes.is_first():
+        if distributed.is_first():
             write_model(self.folder / "model", self.module.model, self.data.graph, record)
             write_result(self.folder, record)
         for part in self._report(record):
@@ -141,11 +141,11 @@ class Run:
             self._identity, self.budget.clock, self.budget,
             Cadence(self.budget, self.choices["config"]["validations"]), self._segments,
             BudgetSchedule(self.budget, self.schedule), self._warm_up, self._curve,
-            BudgetBar(self.budget, self.console), processes.OwnSigterm(),
+            BudgetBar(self.budget, self.console), OwnSigterm(),
         ]  # fmt: skip
         before, clock = self._before, self.budget.clock
         steps = before[clock.state_key]["steps_done"] if before else 0
-        first = processes.is_first()
+        first = distributed.is_first()
         loggers = [CSVLog(self.folder, steps), *self.loggers] if first else [DummyLogger()]
         return make_trainer(
             self.make_trainer, callbacks=[*ours, *self.callbacks, self._checkpoints],
@@ -177,7 +177,7 @@ class Run:
             "cpu_seconds": self.budget.clock.cpu_seconds,
             "warm_up_seconds": self._warm_up.seconds,
             "steps": self.budget.clock.steps_done,
-            "processes": processes.count(),
+            "processes": distributed.process_count(),
             "valid_queries": min(self.data.valid_queries or inf, 2 * len(graph.valid)),
             "test_queries": min(self.data.test_queries or inf, 2 * len(graph.test)),
         }
@@ -196,7 +196,7 @@ class Run:
 
     def _popularity(self, split: str) -> dict[str, float]:
         batches = getattr(self.data, {"test": "test", "valid": "val"}[split] + "_dataloader")()
-        sizes = self.data.num_entities, self.data.num_relations
+        sizes = self.data.num_entities, self.data.num_relations, self.data.shard
         return popularity_metrics(self.data.train_query_T3, batches, *sizes)
 
     def _outcome(self, record: Mapping[str, Any]) -> Outcome:

@@ -1,28 +1,51 @@
 """Lightning's Trainer, whose refusals are the user's to fix."""
 
-from collections.abc import Callable
+import signal
+import threading
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.strategies import ModelParallelStrategy
 
+from hale import distributed
 from hale.errors import HaleError
-from hale.training import processes
+from hale.settings.trainer import is_sharded
 
 
-def make_trainer(factory: Callable[..., pl.Trainer], **arguments: Any) -> pl.Trainer:
+def make_trainer(factory: partial[pl.Trainer], **arguments: Any) -> pl.Trainer:
     """The trainer that a config group describes, with arguments of hale's own.
 
     Raises:
         HaleError: it refuses an argument, or wants other processes than were started.
     """
+    found = distributed.process_count()
+    if is_sharded(factory.keywords):
+        arguments["strategy"] = ModelParallelStrategy(1, found)
     try:
         trainer = factory(**arguments)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise HaleError(f"trainer: {error}") from error
-    if trainer.world_size != processes.count():
+    if trainer.world_size != found:
         raise HaleError(
-            f"the trainer wants {trainer.world_size} processes, and {processes.count()} train: "
-            f"set trainer.devices={processes.count()}"
+            f"the trainer wants {trainer.world_size} processes, and {found} train: "
+            f"set trainer.devices={found}"
         )
     return trainer
+
+
+class OwnSigterm(pl.Callback):
+    """Lets SIGTERM end one of several processes as it did before training.
+
+    Lightning's handler would first wait for the other processes, whatever they are doing.
+    """
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the handler from before."""
+        main = threading.current_thread() is threading.main_thread()
+        if main and distributed.process_count() > 1 and self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)

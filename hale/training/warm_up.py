@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 
-from hale.graphs.queries import QueryBatch
+from hale import distributed
+from hale.graphs.batches import QueryBatch
 from hale.training.clock import synchronize
 from hale.training.module import LinkPrediction
 
@@ -72,7 +73,10 @@ def warm_up(
             torch.autograd.backward(module.loss_parts(batch)["loss"])
             optimizer.step()
             synchronize(module.device)
-            took.append(time.perf_counter() - started)
+            seconds_taken = time.perf_counter() - started
+            if module.model.shard is not None:
+                seconds_taken = distributed.seconds_of_first(seconds_taken)
+            took.append(seconds_taken)
     return took
 
 
