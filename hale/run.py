@@ -102,7 +102,7 @@ def _train(cfg: DictConfig, folder: Path, overrides: Sequence[str], resumed: boo
 
 def _in_processes(cfg: DictConfig, folder: Path, again: Sequence[str], resumed: bool) -> float:
     """Train in a process for each device, started with the arguments ``again``."""
-    from hale.distributed import start
+    from hale.distributed.launch import start
 
     with _where_typed(resumed):
         start(again, processes(cfg.trainer), cfg.threads)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_up import in_processes
 
 from hale.cli import run_command
-from hale.distributed import is_first
+from hale.distributed.processes import is_first
 from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.popularity import Popularity, popularity_metrics

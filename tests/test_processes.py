@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from made_up import in_processes
+from safetensors.torch import load_file
 
-from hale.distributed import gathered, joined, mean, of_first, rank
+from hale.distributed.processes import gathered, joined, of_first, rank
+from hale.distributed.tensors import mean
 from hale.errors import HaleError
 from hale.graphs.batches import QueryBatch
 from hale.graphs.loaders import QueryDataModule, TrainLoader
@@ -192,10 +194,11 @@ def curve(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k != "train_seconds"} for row in rows]
 
 
-def test_two_processes_train_what_one_does(tmp_path):
+@pytest.mark.parametrize("trainer", ["ddp", "sharded"])
+def test_two_processes_train_what_one_does(tmp_path, trainer):
     write_ring(tmp_path / "ring")
     one = python(*RING, "hydra.run.dir=one", cwd=tmp_path)
-    both = (*RING, "hydra.run.dir=two", "trainer=ddp", "callbacks=lr_monitor")
+    both = (*RING, "hydra.run.dir=two", f"trainer={trainer}", "callbacks=lr_monitor")
     two = python(*both, cwd=tmp_path)
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
     assert two.stderr.strip() == ""
@@ -207,7 +210,13 @@ def test_two_processes_train_what_one_does(tmp_path):
     first, second = (json.loads((tmp_path / f / "result.json").read_text()) for f in ("one", "two"))
     assert (first["processes"], second["processes"]) == (1, 2)
     assert second["test/mrr"] == pytest.approx(first["test/mrr"], rel=1e-3)
-    assert second["untrained/mrr"] == first["untrained/mrr"]
+    assert second["config"]["trainer"]["strategy"] == trainer
+    for name in ("untrained/mrr", "popularity/mrr"):
+        assert second[name] == pytest.approx(first[name], rel=1e-6)
+    weights = [load_file(tmp_path / f / "model/model.safetensors") for f in ("one", "two")]
+    assert weights[0].keys() == weights[1].keys()
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=1e-2, atol=1e-3)
     again = python(*both, cwd=tmp_path)
     assert "is finished" in again.stdout
 
@@ -221,12 +230,19 @@ def workers(parent: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are found by ps of Linux")
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_when_one_process_ends_all_do_and_the_run_is_resumed(tmp_path, sent):
+@pytest.mark.parametrize(
+    ("trainer", "sent", "then"),
+    [
+        ("ddp", signal.SIGKILL, 2), ("ddp", signal.SIGTERM, 2),
+        ("sharded", signal.SIGKILL, 1), ("sharded", signal.SIGTERM, 4),
+    ],
+)  # fmt: skip
+def test_when_one_process_ends_all_do_and_the_run_is_resumed(tmp_path, trainer, sent, then):
+    """Also in another number of processes."""
     write_ring(tmp_path / "ring")
     last = tmp_path / "out/checkpoints/last.ckpt"
     with subprocess.Popen(
-        [sys.executable, *RING, "budget.steps=800", "validations=40", "trainer=ddp",
+        [sys.executable, *RING, "budget.steps=800", "validations=40", f"trainer={trainer}",
          "hydra.run.dir=out"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
     ) as run:  # fmt: skip
@@ -240,10 +256,11 @@ def test_when_one_process_ends_all_do_and_the_run_is_resumed(tmp_path, sent):
     assert run.returncode != 0
     assert "Traceback" not in said
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
-    resumed = python("-m", "hale", "resume", "out", "trainer.log_every_n_steps=9", cwd=tmp_path)
+    changed = (f"trainer.devices={then}", "trainer.log_every_n_steps=9")
+    resumed = python("-m", "hale", "resume", "out", *changed, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     record = json.loads((tmp_path / "out/result.json").read_text())
-    assert record["steps"] == 800
+    assert (record["steps"], record["processes"]) == (800, then)
     assert len(record["segments"]) == 2
     assert math.isfinite(record["test/mrr"])
 

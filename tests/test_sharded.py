@@ -12,14 +12,14 @@ from test_processes import LOSSES, Counted
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hale import distributed
+from hale.distributed import processes, tensors
+from hale.distributed.shards import Shard
 from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
 from hale.evaluation.ranking import rank_batch
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
-from hale.graphs.shards import Shard
 from hale.models import base
 from hale.models.bilinear import ComplEx
 from hale.models.euclidean import MuRE
@@ -62,7 +62,7 @@ def ring(entities: int = ENTITIES, queries: int = 140) -> KnowledgeGraph:
 
 def made(graph: KnowledgeGraph, kind: str, loss: str, dim: int = 8) -> tuple:
     """A module in float64 and its data, in this process's part."""
-    shard = Shard(graph.num_entities, distributed.rank(), distributed.process_count())
+    shard = Shard(graph.num_entities, processes.rank(), processes.process_count())
     many = shard.processes > 1
     make, activation = KINDS[kind]
     torch.manual_seed(0)
@@ -88,14 +88,14 @@ def trained(case: tuple[str, str], steps: int) -> dict[str, torch.Tensor]:
         loss.backward()
         module.on_before_optimizer_step(optimizer)
         if step == 0:
-            found["loss"] = distributed.total(loss.detach())
+            found["loss"] = tensors.total(loss.detach())
             found |= {f"{n} gradient": local(p.grad) for n, p in module.named_parameters()}
         optimizer.step()
     return found | {name: local(p.detach()) for name, p in module.named_parameters()}
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    return distributed.own_rows(tensor).clone()
+    return tensors.own_rows(tensor).clone()
 
 
 def all_trained() -> list[dict]:
@@ -134,7 +134,7 @@ def all_ranked(dim: int = 4) -> list[dict[str, float]]:
         value_ED = torch.randint(-1, 2, (graph.num_entities, dim), generator=generator).double()
         shard = data.shard or Shard(graph.num_entities, 0, 1)
         with torch.no_grad():
-            distributed.own_rows(module.model.entity).copy_(value_ED[shard.first : shard.stop])
+            tensors.own_rows(module.model.entity).copy_(value_ED[shard.first : shard.stop])
             for name, parameter in module.model.named_parameters():
                 if name != "entity":
                     parameter.copy_(torch.randint(-2, 3, parameter.shape, generator=generator))
@@ -144,7 +144,7 @@ def all_ranked(dim: int = 4) -> list[dict[str, float]]:
         found.append(evaluate(module, batches, metrics))
         sizes = data.num_entities, data.num_relations
         found.append(popularity_metrics(data.train_query_T3, batches, *sizes, data.shard))
-        assert len({len(batches)} | set(distributed.gathered(len(batches)))) == 1
+        assert len({len(batches)} | set(processes.gathered(len(batches)))) == 1
     return found
 
 
@@ -182,7 +182,7 @@ def watched(entities: int) -> int:
     module, data = made(graph, "mure hanon", "hale masked")
     optimizer = module.configure_optimizers()
     batch, ranked = (next(iter(x)) for x in (data.train_dataloader(), data.test_dataloader()))
-    with Watched(-(-entities // distributed.process_count())) as seen:
+    with Watched(-(-entities // processes.process_count())) as seen:
         module.share(module.loss_parts(batch)["loss"]).backward()
         module.on_before_optimizer_step(optimizer)
         optimizer.step()

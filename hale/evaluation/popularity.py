@@ -9,10 +9,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from hale.distributed.shards import Shard
 from hale.evaluation.metrics import RankingMetrics, evaluate_ranks
 from hale.evaluation.ranking import Ranks
 from hale.graphs.batches import QueryBatch
-from hale.graphs.shards import Shard
 
 
 class Popularity:

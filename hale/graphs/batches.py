@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hale.distributed.shards import Shard
 from hale.graphs.queries import Known, QueryIndex
-from hale.graphs.shards import Shard
 
 
 class Part(NamedTuple):

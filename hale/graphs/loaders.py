@@ -11,12 +11,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from hale.distributed.shards import Shard
 from hale.errors import HaleError, require_whole
 from hale.graphs.batches import Part, QueryBatch
 from hale.graphs.indexed import on_device
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.queries import QueryIndex, sample_queries
-from hale.graphs.shards import Shard
 
 
 class TrainLoader:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hale import distributed
+from hale.distributed import tensors
+from hale.distributed.shards import Shard
 from hale.errors import ArgumentError, require, require_whole
-from hale.graphs.shards import Shard
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator, NegativeDot, SquaredEuclidean
 from hale.scoring.sharded import ShardedTable
@@ -95,18 +95,17 @@ class QueryModel(nn.Module, ABC):
         """The entity vectors."""
         if self.shard is None:
             return Table(self.entity)
-        return ShardedTable(distributed.own_rows(self.entity), self.shard)
+        return ShardedTable(tensors.own_rows(self.entity), self.shard)
 
     def distribute(self) -> None:
         """Make the entity table known to PyTorch as one of which this process has some rows."""
-        if self.shard is not None and not distributed.is_distributed(self.entity):
+        if self.shard is not None and not tensors.is_distributed(self.entity):
             shape = torch.Size((self.shard.num_entities, self.dim))
-            self.entity = nn.Parameter(distributed.distributed(self.entity.detach(), shape))
+            self.entity = nn.Parameter(tensors.distribute(self.entity.detach(), shape))
 
     def scale(self, relation_B: Tensor) -> Tensor:
         """The comparator's positive scale for each query, ``scale_B``; 1 unless it is trained."""
-        like = {"dtype": self.entity.dtype, "device": self.entity.device}
-        return torch.ones(relation_B.shape, **like)
+        return torch.ones(relation_B.shape, dtype=self.entity.dtype, device=self.entity.device)
 
     def candidates(self, entity: Table) -> Table:
         """The vectors that queries are compared with: by default the entities'."""

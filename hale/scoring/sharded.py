@@ -10,10 +10,10 @@ So do Megatron-LM's vocabulary-parallel cross-entropy and BESS (Cattaneo et al.,
 import torch
 from torch import Tensor
 
-from hale import distributed
+from hale.distributed import tensors
+from hale.distributed.shards import Shard
 from hale.errors import HaleError
 from hale.graphs.queries import Known
-from hale.graphs.shards import Shard
 from hale.scoring.activations import Activation
 from hale.scoring.comparators import Comparator
 from hale.scoring.kernels.operations import chosen_scores
@@ -102,7 +102,7 @@ class ShardedScores(ScoreMatrix):
                 :meth:`hale.graphs.batches.QueryBatch.known` returns them.
         """
         count_W, scores = self._everywhere()
-        lse_WB = distributed.to_owners(scores.raw_logsumexp(known), count_W).clamp(min=NO_TERM)
+        lse_WB = tensors.to_owners(scores.raw_logsumexp(known), count_W).clamp(min=NO_TERM)
         is_empty_B = (lse_WB == NO_TERM).all(0)
         return lse_WB.logsumexp(0).masked_fill(is_empty_B, 0.0)
 
@@ -123,12 +123,12 @@ class ShardedScores(ScoreMatrix):
         return self.entity.shard.own_total(value_NX, len(self))
 
     def _everywhere(self) -> tuple[list[int], ScoreMatrix]:
-        count_W = distributed.counts(len(self), self.query_BD.device)
+        count_W = tensors.counts(len(self), self.query_BD.device)
         packed_BX = torch.cat((self.query_BD, self.scale_B[:, None]), 1)
-        packed_NX = distributed.from_all(packed_BX, count_W)
+        packed_NX = tensors.from_all(packed_BX, count_W)
         own_N = None
         if self.own_B is not None:
-            own_N = self.entity.shard.rows(distributed.from_all(self.own_B, count_W))
+            own_N = self.entity.shard.rows(tensors.from_all(self.own_B, count_W))
         here = ScoreMatrix(
             packed_NX[:, :-1].contiguous(), packed_NX[:, -1].contiguous(), self.entity.part(),
             self.comparator, self.activation, self.clusters, own_N,

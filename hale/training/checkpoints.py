@@ -10,11 +10,16 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
-from hale import distributed
+from hale.distributed import processes
+from hale.distributed.checkpoints import load_weights, require_complete
 from hale.errors import HaleError
-from hale.runs.files import write_bytes_atomically
+from hale.runs.files import UNFINISHED, write_bytes_atomically
 from hale.runs.record import identity
+from hale.settings.trainer import is_sharded
 from hale.training.curve import Curve
+
+METADATA = "meta.pt"
+"""What Lightning writes beside the parts of a checkpoint folder."""
 
 
 class Identity(pl.Callback):
@@ -27,6 +32,7 @@ class Identity(pl.Callback):
 
     def __init__(self, fingerprint: str, config: dict[str, Any]) -> None:
         self.identity = {"fingerprint": fingerprint} | identity(config)
+        self._trainer = config["trainer"]
 
     def state_dict(self) -> dict[str, Any]:
         """What the run is trained with."""
@@ -38,6 +44,12 @@ class Identity(pl.Callback):
         Raises:
             HaleError: it is of another run, of an older version of hale, or no checkpoint.
         """
+        sharded = is_sharded(self._trainer)
+        if path.is_dir() != sharded:
+            raise HaleError(
+                f"{path} is {'not ' if sharded else ''}of a run with trainer=sharded: resume it "
+                f"with{'out' if sharded else ''} it, or start in a new folder"
+            )
         callbacks: dict[str, Any] = read_checkpoint(path)["callbacks"]
         found = callbacks.get(self.state_key, {})
         for key, value in self.identity.items():
@@ -73,8 +85,8 @@ class Checkpoints(Checkpoint):
         self.curve = curve
         self.monitor = monitor
 
-    def read_best(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """The best weights, and the row of the curve with the metrics of the same step.
+    def load_best(self, module: pl.LightningModule) -> dict[str, float]:
+        """Load the best weights; returns the row of the curve with the metrics of the same step.
 
         Raises:
             HaleError: the checkpoint is missing or damaged, or of another run.
@@ -86,7 +98,11 @@ class Checkpoints(Checkpoint):
                 f"{self.best} is of step {best['global_step']}, whose validation is not on the "
                 "run's curve: remove the run's folder and rerun"
             )
-        return best["state_dict"], row
+        if self.best.is_dir():
+            load_weights(module, self.best)
+        else:
+            module.load_state_dict(best["state_dict"])
+        return row
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the copy that an interrupted run may lack."""
@@ -97,8 +113,17 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking:
             return
         self.last.parent.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(self.last)
+        self._write(trainer)
         self._keep_best(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        """Write the last checkpoint."""
+        trainer.save_checkpoint(self.last)
+
+    def _copy(self) -> None:
+        """Make the last checkpoint the best."""
+        with self.last.open("rb") as last, write_bytes_atomically(self.best) as best:
+            shutil.copyfileobj(last, best)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -110,10 +135,47 @@ class Checkpoints(Checkpoint):
     def _keep_best(self, trainer: pl.Trainer) -> None:
         """Copy the last checkpoint, that of this step, if its validation is the best so far."""
         is_best = self.curve.rows and self.curve.best(self.monitor)["step"] == trainer.global_step
-        if is_best and distributed.is_first():
-            with self.last.open("rb") as last, write_bytes_atomically(self.best) as best:
-                shutil.copyfileobj(last, best)
-        distributed.wait()
+        if is_best and processes.is_first():
+            self._copy()
+        processes.wait()
+
+
+class ShardedCheckpoints(Checkpoints):
+    """Checkpoints to which each process writes its part, in a folder for each validation's step.
+
+    ``last.ckpt`` and ``best.ckpt`` are links to two of them, and the others are removed. Lightning
+    reads and writes them with ``torch.distributed.checkpoint``, for any number of processes.
+    """
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        folder = self.last.with_name(f"step-{trainer.global_step}")
+        if self.last.exists() and self.last.resolve() == folder.resolve():
+            return
+        if processes.is_first():
+            shutil.rmtree(folder, ignore_errors=True)
+        processes.wait()
+        trainer.save_checkpoint(folder)
+        if processes.is_first():
+            _link(self.last, folder)
+            self._remove_others()
+
+    def _copy(self) -> None:
+        _link(self.best, self.last.resolve())
+        self._remove_others()
+
+    def _remove_others(self) -> None:
+        kept = {link.resolve() for link in (self.last, self.best)}
+        for folder in self.last.parent.glob("step-*"):
+            if folder.resolve() not in kept:
+                shutil.rmtree(folder)
+
+
+def _link(link: Path, folder: Path) -> None:
+    """Have a link in the same folder point to another, at once."""
+    new = link.with_name(f".{link.name}{UNFINISHED}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(folder.name)
+    new.replace(link)
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -130,14 +192,18 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU.
+    """The content of a checkpoint, on the CPU; of a folder, without the weights.
 
     Raises:
         HaleError: the file is missing, or is not a checkpoint.
     """
+    keys, file = ["callbacks", "global_step", "state_dict"], path
+    if path.is_dir():
+        require_complete(path)
+        keys, file = keys[:2], path / METADATA
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        content = {key: state[key] for key in ("callbacks", "global_step", "state_dict")}
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        content = {key: state[key] for key in keys}
     except Exception as error:  # a damaged file fails in many ways
         raise HaleError(
             f"{path} is not a checkpoint of hale ({type(error).__name__}): remove it, or "

@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from hale import distributed
+from hale.distributed import processes
 
 SYNC_STEPS = 16
 """Steps between two readings of the clock on CUDA, where each reading waits for the device."""
@@ -48,7 +48,7 @@ class TrainingClock(pl.Callback):
 
     def now(self) -> float:
         """Seconds up to this moment; of several processes, up to the last reading."""
-        if self._since is None or distributed.process_count() > 1:
+        if self._since is None or processes.process_count() > 1:
             return self.train_seconds
         running = self.clock() - self._since
         return self.train_seconds + running
@@ -58,7 +58,7 @@ class TrainingClock(pl.Callback):
         assert self._since is not None
         synchronize(device)
         now, cpu_now = self.clock(), self.cpu_clock()
-        self.train_seconds = distributed.seconds_of_first(self.train_seconds + now - self._since)
+        self.train_seconds = processes.seconds_of_first(self.train_seconds + now - self._since)
         self.cpu_seconds += cpu_now - self._cpu_since
         self._since, self._cpu_since = now, cpu_now
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from hale import distributed
+from hale.distributed import processes
 from hale.runs.files import write_atomically
 from hale.runs.record import defined
 from hale.training.clock import TrainingClock
@@ -65,7 +65,7 @@ class Curve(pl.Callback):
         self._write()
 
     def _write(self) -> None:
-        if not distributed.is_first():
+        if not processes.is_first():
             return
         with write_atomically(self.path) as file:
             writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LambdaCallback
 
-from hale import distributed
+from hale.distributed import processes
 from hale.errors import DatasetError, HaleError, checked
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.files import remove_unfinished
@@ -114,17 +114,17 @@ def train(
     if record is not None:
         require_same_run(record, job.config, job.folder, lambda: read_graph().fingerprint)
         return record
-    with _threads(job.cfg.threads), distributed.joined(is_worker(os.environ)):
+    with _threads(job.cfg.threads), processes.joined(is_worker(os.environ)):
         graph = read_graph()
         _require_trainable(job, graph)
-        if not distributed.is_first():
+        if not processes.is_first():
             if is_sharded(job.cfg.trainer):
                 decided(job, graph)  # the pace is measured by all
-            return make_run(distributed.of_first(job), graph, ExitStack(), callbacks).train()
+            return make_run(processes.of_first(job), graph, ExitStack(), callbacks).train()
         before = kept_plan(job.folder)
         ready = decided(job, graph)
         with _writing(job.folder, before), ExitStack() as loggers:
-            ready = distributed.of_first(settled(ready, graph, remember))
+            ready = processes.of_first(settled(ready, graph, remember))
             began = LambdaCallback(on_fit_start=lambda *_: remember(ready))
             return make_run(ready, graph, loggers, [*callbacks, began]).train()
 

@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from hale import distributed
+from hale.distributed import processes
+from hale.distributed.shards import Shard
 from hale.errors import HaleError
 from hale.evaluation.rankable import rankable, require_rankable
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule, RankingLoader
-from hale.graphs.shards import Shard
 from hale.graphs.statistics import irreflexive
 from hale.losses.base import require_compatible
 from hale.models.base import QueryModel, sharded
@@ -135,7 +135,7 @@ def make_run(
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     module, data = make_parts(cfg, graph)
-    first = distributed.is_first()
+    first = processes.is_first()
     budget, schedule = build(cfg, "budget"), build(cfg, "schedule")
     return Run(
         module=module,
@@ -166,7 +166,7 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     activation, loss = build(cfg, "activation"), build(cfg, "loss")
     shard = None
     if is_sharded(cfg.trainer):
-        shard = Shard(graph.num_entities, distributed.rank(), distributed.process_count())
+        shard = Shard(graph.num_entities, processes.rank(), processes.process_count())
     with sharded(shard):
         model = build(
             cfg, "model", num_entities=graph.num_entities, num_relations=2 * graph.num_relations
@@ -187,7 +187,7 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
 def require_separable(model: QueryModel) -> None:
     """Raise HaleError where several processes train a model that normalises over the batch."""
     over_batch = any(isinstance(part, BatchNorm) for part in model.modules())
-    if over_batch and distributed.process_count() > 1:
+    if over_batch and processes.process_count() > 1:
         raise HaleError(
             f"{type(model).__name__} normalises over the batch, of which each process has a part: "
             "train it on one device, trainer=cpu or trainer=gpu, or choose another model"
@@ -207,7 +207,7 @@ def _require_rankable(data: QueryDataModule, cfg: DictConfig) -> None:
 def _rankable(data: QueryDataModule, batches: RankingLoader) -> set[str]:
     """The directions that can be ranked; of a sharded graph, by any process."""
     found = rankable(batches, data.num_entities, data.num_relations)
-    return found if data.shard is None else set().union(*distributed.gathered(found))
+    return found if data.shard is None else set().union(*processes.gathered(found))
 
 
 def quiet_lightning() -> None:

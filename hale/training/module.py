@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hale import distributed
+from hale.distributed import processes, tensors
 from hale.errors import DivergedError, HaleError
 from hale.evaluation.metrics import RankingMetrics
 from hale.evaluation.ranking import rank_batch
@@ -104,11 +104,11 @@ class LinkPrediction(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Sum the gradients of parameters that all processes have, if the table is sharded."""
         if self.model.shard is not None:
-            rest = [p for p in self.parameters() if not distributed.is_distributed(p)]
-            distributed.add_gradients(rest)
+            rest = [p for p in self.parameters() if not tensors.is_distributed(p)]
+            tensors.add_gradients(rest)
 
     def _log_training(self, parts: dict[str, Tensor]) -> None:
-        mean_P = distributed.mean(torch.stack([value.detach() for value in parts.values()]))
+        mean_P = tensors.mean(torch.stack([value.detach() for value in parts.values()]))
         values = dict(zip((f"train/{name}" for name in parts), mean_P.tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
@@ -148,7 +148,7 @@ class LinkPrediction(pl.LightningModule):
         groups = [
             group | {"params": some}
             for group in self.model.parameter_groups()
-            for some in distributed.alike(group["params"])
+            for some in tensors.alike(group["params"])
         ]
         try:
             optimizer = self.optimizer(groups)
@@ -160,7 +160,7 @@ class LinkPrediction(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the states of the global generators (dropout draws from them)."""
-        checkpoint["rng_state"], *others = distributed.gathered(torch.get_rng_state())
+        checkpoint["rng_state"], *others = processes.gathered(torch.get_rng_state())
         if others:
             checkpoint["rng_states_of_others"] = others
         if self.device.type == "cuda":

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from hale import distributed
+from hale.distributed import processes
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.files import read_json, write_atomically
 from hale.runs.record import RESULT_FILE
@@ -138,7 +138,7 @@ def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
     measure = measure_pace if cfg.threads or budget.seconds is None else fastest_pace
     pace = measure(module.to("cuda" if on_gpu else "cpu"), data)
     if is_sharded(cfg.trainer):
-        pace = distributed.of_first(pace)
+        pace = processes.of_first(pace)
     batches = cfg.trainer.get("accumulate_grad_batches", 1)  # of an optimizer step
     pace = replace(pace, step_seconds=batches * pace.step_seconds)
     return evaluation_plan(

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 from rich.console import Console, RenderableType
 
-from hale import distributed
+from hale.distributed import processes
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
 from hale.graphs.loaders import QueryDataModule
@@ -24,7 +24,7 @@ from hale.runs.terminal import escape_unencodable
 from hale.scoring.kernels.operations import kernel_variant
 from hale.settings.trainer import FIXED
 from hale.training.budget import NEVER, Cadence, WallClockBudget
-from hale.training.checkpoints import CheckpointFiles, Checkpoints, Identity
+from hale.training.checkpoints import CheckpointFiles, Checkpoints, Identity, ShardedCheckpoints
 from hale.training.csv_log import CSVLog, finalized
 from hale.training.curve import Curve
 from hale.training.module import LinkPrediction
@@ -100,8 +100,8 @@ class Run:
             metrics = self._metrics_of_best()
         record = defined(metrics | baselines) | dict(self.choices) | self._spent()
         record["verdict"] = verdict(self._outcome(record))
-        if distributed.is_first():
-            write_model(self.folder / "model", self.module.model, self.data.graph, record)
+        write_model(self.folder / "model", self.module.model, self.data.graph, record)
+        if processes.is_first():
             write_result(self.folder, record)
         for part in self._report(record):
             console.print(part, soft_wrap=isinstance(part, str), highlight=False)
@@ -132,7 +132,8 @@ class Run:
     @cached_property
     def _checkpoints(self) -> Checkpoints:
         monitor = str(self.choices["config"]["monitor"])
-        return Checkpoints(self.folder / "checkpoints", self._curve, monitor)
+        kind = Checkpoints if self.data.shard is None else ShardedCheckpoints
+        return kind(self.folder / "checkpoints", self._curve, monitor)
 
     @cached_property
     def _trainer(self) -> pl.Trainer:
@@ -145,7 +146,7 @@ class Run:
         ]  # fmt: skip
         before, clock = self._before, self.budget.clock
         steps = before[clock.state_key]["steps_done"] if before else 0
-        first = distributed.is_first()
+        first = processes.is_first()
         loggers = [CSVLog(self.folder, steps), *self.loggers] if first else [DummyLogger()]
         return make_trainer(
             self.make_trainer, callbacks=[*ours, *self.callbacks, self._checkpoints],
@@ -156,9 +157,8 @@ class Run:
     def _metrics_of_best(self) -> dict[str, float]:
         """``valid/*`` of the best validation, and ``test/*`` of its weights if they are wanted."""
         # weights only: a test by ckpt_path would set the budget back to the checkpoint's
-        weights, row = self._checkpoints.read_best()
+        row = self._checkpoints.load_best(self.module)
         metrics = {name: value for name, value in row.items() if name.startswith("valid/")}
-        self.module.load_state_dict(weights)
         if self.choices["config"]["test"]:
             (tested,) = self._trainer.test(self.module, datamodule=self.data, verbose=False)
             metrics |= {name: float(value) for name, value in tested.items()}
@@ -177,7 +177,7 @@ class Run:
             "cpu_seconds": self.budget.clock.cpu_seconds,
             "warm_up_seconds": self._warm_up.seconds,
             "steps": self.budget.clock.steps_done,
-            "processes": distributed.process_count(),
+            "processes": processes.process_count(),
             "valid_queries": min(self.data.valid_queries or inf, 2 * len(graph.valid)),
             "test_queries": min(self.data.test_queries or inf, 2 * len(graph.test)),
         }

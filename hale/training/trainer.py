@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies import ModelParallelStrategy
 
-from hale import distributed
+from hale.distributed import processes
 from hale.errors import HaleError
 from hale.settings.trainer import is_sharded
 
@@ -20,7 +20,7 @@ def make_trainer(factory: partial[pl.Trainer], **arguments: Any) -> pl.Trainer:
     Raises:
         HaleError: it refuses an argument, or wants other processes than were started.
     """
-    found = distributed.process_count()
+    found = processes.process_count()
     if is_sharded(factory.keywords):
         arguments["strategy"] = ModelParallelStrategy(1, found)
     try:
@@ -47,5 +47,5 @@ class OwnSigterm(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the handler from before."""
         main = threading.current_thread() is threading.main_thread()
-        if main and distributed.process_count() > 1 and self._before is not None:
+        if main and processes.process_count() > 1 and self._before is not None:
             signal.signal(signal.SIGTERM, self._before)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 
-from hale import distributed
+from hale.distributed import processes
 from hale.graphs.batches import QueryBatch
 from hale.training.clock import synchronize
 from hale.training.module import LinkPrediction
@@ -75,7 +75,7 @@ def warm_up(
             synchronize(module.device)
             seconds_taken = time.perf_counter() - started
             if module.model.shard is not None:
-                seconds_taken = distributed.seconds_of_first(seconds_taken)
+                seconds_taken = processes.seconds_of_first(seconds_taken)
             took.append(seconds_taken)
     return took
 

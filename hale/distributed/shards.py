@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hale import distributed
+from hale.distributed import tensors
 from hale.errors import HaleError
 
 
@@ -60,20 +60,20 @@ class Shard:
 
     def total(self, value_X: Tensor) -> Tensor:
         """The sum over processes, not differentiable; a collective."""
-        return value_X if self.processes == 1 else distributed.total(value_X)
+        return value_X if self.processes == 1 else tensors.total(value_X)
 
     def from_all(self, row_BX: Tensor) -> Tensor:
         """The rows of all processes, ``row_NX``; a collective."""
         if self.processes == 1:
             return row_BX
-        return distributed.from_all(row_BX, distributed.counts(len(row_BX), row_BX.device))
+        return tensors.from_all(row_BX, tensors.counts(len(row_BX), row_BX.device))
 
     def own_total(self, value_NX: Tensor, count: int) -> Tensor:
         """Of the sum over processes the ``count`` rows of this one, ``value_BX``; a collective."""
         if self.processes == 1:
             return value_NX
-        count_W = distributed.counts(count, value_NX.device)
-        return distributed.to_owners(value_NX, count_W).sum(0)
+        count_W = tensors.counts(count, value_NX.device)
+        return tensors.to_owners(value_NX, count_W).sum(0)
 
     def ask(self, entity_B: Tensor, answer: Callable[..., Tensor], *column_B: Tensor) -> Tensor:
         """What the processes that have these entities answer, ``answer_BX``.
@@ -91,10 +91,10 @@ class Shard:
         order_B = owner_B.argsort(stable=True)
         send_W = torch.bincount(owner_B, minlength=self.processes)
         one_W = [1] * self.processes
-        receive = distributed.exchange(send_W, one_W, one_W).tolist()
+        receive = tensors.exchange(send_W, one_W, one_W).tolist()
         send = send_W.tolist()
         question_BX = torch.stack((entity_B - owner_B * self.size, *column_B), 1)
-        asked_SX = distributed.exchange(question_BX[order_B], send, receive)
+        asked_SX = tensors.exchange(question_BX[order_B], send, receive)
         answer_SX = answer(*asked_SX.unbind(1))
-        sorted_BX = distributed.exchange(answer_SX, receive, send)
+        sorted_BX = tensors.exchange(answer_SX, receive, send)
         return torch.empty_like(sorted_BX).index_copy(0, order_B, sorted_BX)
