@@ -98,6 +98,7 @@ def run_training(
             "monitor": "valid/mrr",
             "test": True,
             "validations": validations,
+            "trainer": {},
         }
         choices = {"name": "test", "choices": {"model": "rotl"}, "overrides": [], "config": config}
         arguments = {"accelerator": "cpu", "devices": 1}

@@ -35,6 +35,7 @@ from hale.settings.trainer import (
     require_one_folder,
     require_processes,
 )
+from hale.training import checkpoints
 from hale.training.clock import TrainingClock
 
 DDP = {"devices": 2, "strategy": "ddp"}
@@ -219,6 +220,24 @@ def test_two_processes_train_what_one_does(tmp_path, trainer):
         torch.testing.assert_close(tensor, weights[1][name], rtol=1e-2, atol=1e-3)
     again = python(*both, cwd=tmp_path)
     assert "is finished" in again.stdout
+    if trainer == "sharded":
+        last = tmp_path / "two/checkpoints/last.ckpt"
+        assert checkpoints.read_checkpoint(last)["global_step"] == 200
+        next(last.glob("__1_*")).unlink()
+        with pytest.raises(HaleError, match="is missing or cut short: copy it again"):
+            checkpoints.read_checkpoint(last)
+
+
+def test_a_checkpoint_of_another_strategy_is_refused(tmp_path):
+    groups = ("loss", "dataset", "data", "optimizer", "schedule", "model", "activation")
+    config = {group: {} for group in groups} | {"seed": 0, "monitor": "", "validations": 1}
+    file, folder = tmp_path / "file.ckpt", tmp_path / "folder.ckpt"
+    file.touch()
+    folder.mkdir()
+    with pytest.raises(HaleError, match="not of a run with trainer=sharded: resume it without"):
+        checkpoints.Identity("f", config | {"trainer": {"strategy": "sharded"}}).require(file)
+    with pytest.raises(HaleError, match="is of a run with trainer=sharded: resume it with it"):
+        checkpoints.Identity("f", config | {"trainer": {"strategy": "ddp"}}).require(folder)
 
 
 def workers(parent: int) -> list[int]:

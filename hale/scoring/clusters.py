@@ -113,11 +113,12 @@ def interval_factor(num_entities: int) -> int:
 
 
 class EntityClusters(nn.Module):
-    """The clusters of an entity table that is being trained, kept with a run's checkpoints.
+    """The clusters of an entity table that is being trained, or of one process's part of it.
 
     Args:
         num_entities: E.
         dim: D.
+        kept: whether the clusters are kept with checkpoints, or found anew by a resumed run.
     """
 
     order_E: Tensor
@@ -125,12 +126,16 @@ class EntityClusters(nn.Module):
     centre_CD: Tensor
     steps: Tensor
 
-    def __init__(self, num_entities: int, dim: int) -> None:
+    def __init__(self, num_entities: int, dim: int, kept: bool = True) -> None:
         super().__init__()
-        self.register_buffer("order_E", torch.arange(num_entities))
-        self.register_buffer("place_E", torch.arange(num_entities))
-        self.register_buffer("centre_CD", torch.zeros(-(-num_entities // TILE), dim))
-        self.register_buffer("steps", torch.zeros(2, dtype=torch.int64))  # now, at the next rebuild
+        buffers = {
+            "order_E": torch.arange(num_entities),
+            "place_E": torch.arange(num_entities),
+            "centre_CD": torch.zeros(-(-num_entities // TILE), dim),
+            "steps": torch.zeros(2, dtype=torch.int64),  # now, at the next rebuild
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=kept)
 
     @torch.no_grad()
     def step(self, entity_ED: Tensor) -> Clusters:
