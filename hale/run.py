@@ -31,12 +31,11 @@ from hale.runs.interrupts import stoppable
 from hale.runs.record import RESULT_FILE, read_result
 from hale.runs.sweep_jobs import noted
 from hale.runs.terminal import escape_unencodable, outlive_stdout
-from hale.settings import conf_dir, recipe
+from hale.settings import conf_dir, recipe, trainer
 from hale.settings.build import build
 from hale.settings.checks import require_own_machine, require_settings
 from hale.settings.compose import choice_as_text, one_budget, quoted, typed_names
 from hale.settings.kept import raw, read_settings, write_settings
-from hale.settings.trainer import is_follower, is_worker, processes, require_one_folder
 
 if TYPE_CHECKING:
     from hale.graphs.kg import KnowledgeGraph
@@ -71,7 +70,7 @@ def run(cfg: DictConfig, folder: Path, again: Sequence[str] = (), resumed: bool 
     require_settings(cfg, hydra_job.runtime.choices)
     require_own_machine(hydra_job.launcher, cfg.budget.seconds)
     finished = (folder / RESULT_FILE).exists()
-    if processes(cfg.trainer) > 1 and not finished and not is_worker(os.environ):
+    if trainer.processes(cfg.trainer) > 1 and not finished and not trainer.is_worker(os.environ):
         return _in_processes(cfg, folder, again, resumed)
     return _train(cfg, folder, overrides, resumed)
 
@@ -105,7 +104,7 @@ def _in_processes(cfg: DictConfig, folder: Path, again: Sequence[str], resumed: 
     from hale.distributed.launch import start
 
     with _where_typed(resumed):
-        start(again, processes(cfg.trainer), cfg.threads)
+        start(again, trainer.processes(cfg.trainer), cfg.threads)
     record = cast("dict[str, float]", read_result(folder))  # or they would have failed
     return record[cfg.monitor]
 
@@ -196,7 +195,7 @@ def reported(folder: Path, sweep: bool = False) -> Iterator[None]:
         with stoppable():
             yield
     except (HaleError, OmegaConfBaseException) as error:
-        if is_follower(os.environ):  # the first process says it
+        if trainer.is_follower(os.environ):  # the first process says it
             sys.exit(1)
         line = first_line(error)
         if sweep:
@@ -209,7 +208,7 @@ def reported(folder: Path, sweep: bool = False) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and isinstance(error.code, str):
             raise
-        if is_follower(os.environ):
+        if trainer.is_follower(os.environ):
             raise
         if any((folder / kept).exists() for kept in (".hydra/config.yaml", "start/result.json")):
             sys.exit(f"interrupted; resume with: hale resume {shlex.quote(str(folder))}")
@@ -222,7 +221,8 @@ def _app(cfg: DictConfig) -> float:
     folder, sweep = Path(job.runtime.output_dir), job.mode is RunMode.MULTIRUN
     with reported(folder, sweep):
         typed = raw(job.overrides, "task")
-        require_one_folder(raw(job.overrides, "hydra"), sweep, os.environ)
+        trainer.require_one_folder(raw(job.overrides, "hydra"), sweep, os.environ)
+        trainer.join_tasks(os.environ)
         there = f"hydra.run.dir={quoted(str(folder))}"
         again = ["-m", "hale.run", *_search_path(job), *typed, there]
         if not sweep:

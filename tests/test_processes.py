@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from made_up import in_processes
 from safetensors.torch import load_file
@@ -31,12 +35,14 @@ from hale.scoring.activations import Halin, Hanon, Identity
 from hale.settings.trainer import (
     is_follower,
     is_worker,
+    join_tasks,
     processes,
     require_one_folder,
     require_processes,
 )
 from hale.training import checkpoints
 from hale.training.clock import TrainingClock
+from hale.training.trainer import make_trainer
 
 DDP = {"devices": 2, "strategy": "ddp"}
 SECOND = {"RANK": "1", "WORLD_SIZE": "2"}
@@ -149,14 +155,42 @@ def test_which_processes_there_are():
         ({"devices": [0, 1]}, {}, "choose trainer=ddp"),
         (DDP | {"devices": "auto"}, {}, "trainer.devices=N"),
         (DDP | {"num_nodes": 2}, {}, "on each machine with torchrun"),
-        (DDP, SECOND | {"WORLD_SIZE": "3"}, "torchrun started 3 processes"),
-        ({"devices": 1}, SECOND, "torchrun started 2 processes"),
+        (DDP, SECOND | {"WORLD_SIZE": "3"}, "3 processes were started, and"),
+        ({"devices": 1}, SECOND, "2 processes were started, and"),
         ({"devices": 1}, {"SLURM_PROCID": "1"}, "start all with torchrun"),
     ],
 )
 def test_other_processes_than_were_started_are_refused(options, environment, words):
     with pytest.raises(HaleError, match=words):
         require_processes(options, environment)
+
+
+@pytest.mark.parametrize(("tasks", "joined_to"), [(1, {}), (4, {"RANK": "3", "WORLD_SIZE": "4"})])
+def test_tasks_of_a_job_are_processes(tasks, joined_to):
+    task = SimpleNamespace(
+        rank=3, world_size=tasks, local_rank=1, master_addr="node1", master_port=29500
+    )
+    helpers = SimpleNamespace(TorchDistributedEnvironment=lambda: task)
+    environment = {"SUBMITIT_EXECUTOR": "slurm"}
+    with mock.patch.dict(sys.modules, {"submitit": mock.Mock(), "submitit.helpers": helpers}):
+        join_tasks(environment)
+        assert joined_to.items() <= environment.items()
+        assert is_worker(environment) == bool(joined_to)
+        before = dict(environment) if joined_to else {"RANK": "1", "SUBMITIT_EXECUTOR": "slurm"}
+        again = dict(before)
+        join_tasks(again)  # of torchrun in a job
+        assert again == before
+
+
+def test_a_job_of_slurm_is_resumed_by_hale_alone(monkeypatch):
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "hale"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.setenv(name, "0")
+    trainer = make_trainer(partial(pl.Trainer, accelerator="cpu", devices=1), logger=False)
+    environment = trainer._accelerator_connector.cluster_environment
+    assert type(environment).__name__ == "SLURMEnvironment"
+    assert not environment.auto_requeue
 
 
 def test_torchrun_needs_one_folder_and_one_run():

@@ -4,7 +4,7 @@ The budget ends training, ``validations`` says when to validate, and checkpoints
 run resumable: an option that contradicts them is refused before anything is written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from hale.errors import HaleError, require_whole
@@ -133,7 +133,7 @@ def require_processes(options: Mapping[str, Any], environment: Mapping[str, str]
         require_first_process(environment)
     elif int(environment["WORLD_SIZE"]) != wanted:
         raise HaleError(
-            f"torchrun started {environment['WORLD_SIZE']} processes, and trainer.devices times "
+            f"{environment['WORLD_SIZE']} processes were started, and trainer.devices times "
             f"trainer.num_nodes is {wanted}: make them equal, with trainer=ddp or trainer=sharded"
         )
 
@@ -157,6 +157,24 @@ def require_one_folder(
             "torchrun starts processes that need one folder: set hydra.run.dir=FOLDER, on a disk "
             "that all machines have"
         )
+
+
+def join_tasks(environment: MutableMapping[str, str]) -> None:
+    """Give a task of a job that has several, as SLURM's may, what ``torchrun`` gives a process.
+
+    Args:
+        environment: of the task, to which it is added.
+    """
+    if "SUBMITIT_EXECUTOR" not in environment or "RANK" in environment:
+        return
+    from submitit.helpers import TorchDistributedEnvironment  # type: ignore[import-not-found]
+
+    task = TorchDistributedEnvironment()
+    if task.world_size > 1:
+        environment.update(
+            RANK=str(task.rank), WORLD_SIZE=str(task.world_size), LOCAL_RANK=str(task.local_rank),
+            MASTER_ADDR=task.master_addr, MASTER_PORT=str(task.master_port),
+        )  # fmt: skip
 
 
 def is_sharded(options: Mapping[str, Any]) -> bool:

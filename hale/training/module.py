@@ -61,7 +61,9 @@ class LinkPrediction(pl.LightningModule):
         self.clusters: EntityClusters | None = None
         if near:
             entity_ED = model.candidates(Table(model.entity.detach())).tensor
-            self.clusters = EntityClusters(*entity_ED.shape, kept=model.shard is None)
+            self.clusters = EntityClusters(
+                len(entity_ED), entity_ED.shape[1], kept=model.shard is None
+            )
         self._rng_state: Tensor | None = None
         self._cuda_rng_state: Tensor | None = None
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies import ModelParallelStrategy
 
@@ -23,6 +24,8 @@ def make_trainer(factory: partial[pl.Trainer], **arguments: Any) -> pl.Trainer:
     found = processes.process_count()
     if is_sharded(factory.keywords):
         arguments["strategy"] = ModelParallelStrategy(1, found)
+    if SLURMEnvironment.detect():  # a job that is requeued resumes from its last checkpoint
+        arguments["plugins"] = [*arguments.get("plugins", ()), SLURMEnvironment(auto_requeue=False)]
     try:
         trainer = factory(**arguments)
     except (MisconfigurationException, TypeError, ValueError) as error:
