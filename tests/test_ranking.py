@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scalar import rank_by_hand
 
 from hale.errors import DivergedError
-from hale.evaluation import ranking
-from hale.evaluation.ranking import filtered_ranks, rank_batch
+from hale.evaluation import distances
+from hale.evaluation.ranking import filtered_ranks, rank_batch, top_k
 from hale.graphs.batches import QueryBatch
 from hale.graphs.queries import Known, QueryIndex
 from hale.scoring.activations import Artanh, Hanon, Identity, Temperature, XExp
@@ -85,28 +85,41 @@ def rankings_with_ties(draw):
 
 
 @settings(deadline=None, max_examples=80)
-@given(rankings_with_ties(), st.sampled_from([1, 40, 100, 1 << 20]))
-def test_ranks_are_those_of_the_definition_whatever_the_chunks(case, chunk_bytes):
+@given(
+    rankings_with_ties(), st.sampled_from([1, 40, 100, 1 << 20]), st.integers(1, 9),
+    st.integers(1, 9),
+)  # fmt: skip
+def test_ranks_are_those_of_the_definition_whatever_the_blocks(case, block, least, tiled):
     scores, target_B, known = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ranking.CHUNK_BYTES, "cpu", chunk_bytes)
-        patch.setattr(ranking, "CHUNK_ROWS", 1)
+        patch.setitem(distances.BLOCK_BYTES, "cpu", block)
+        patch.setattr(distances, "LEAST_ROWS", least)
+        patch.setattr(distances, "TILED_ROWS", tiled)
         ranks = filtered_ranks(scores, target_B, known)
     assert_ranks_by_hand(ranks, scores, target_B, known)
 
 
 @pytest.mark.parametrize("comparator", [SquaredEuclidean(), NegativeDot()])
-def test_a_block_has_sixteen_rows_however_many_entities_there_are(monkeypatch, comparator):
-    monkeypatch.setitem(ranking.CHUNK_BYTES, "cpu", 1)
-    scores, shapes = random_scores(rows=40, comparator=comparator), []
-    require_finite = ranking._require_finite
-    monkeypatch.setattr(
-        ranking,
-        "_require_finite",
-        lambda distance: (shapes.append(tuple(distance.shape)), require_finite(distance)),
-    )
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (16 * 23, {(16, 23), (8, 23)}),  # all entities, while sixteen rows of them fit
+        (16 * 23 - 1, {(40, 5), (40, 3)}),
+    ],
+)
+def test_a_block_has_all_entities_if_it_can(monkeypatch, comparator, cells, expected):
+    monkeypatch.setitem(distances.BLOCK_BYTES, "cpu", 8 * cells)
+    scores, shapes = random_scores(rows=40, comparator=comparator), set()
+    compute = distances.Distances._compute
+
+    def noted(self, rows, columns):
+        distance_CE = compute(self, rows, columns)
+        shapes.add(tuple(distance_CE.shape))
+        return distance_CE
+
+    monkeypatch.setattr(distances.Distances, "_compute", noted)
     filtered_ranks(scores, torch.arange(20).repeat(2), NOTHING)
-    assert [shape for shape in shapes if shape[-1] == 23] == [(16, 23), (16, 23), (8, 23)]
+    assert shapes == expected
 
 
 @pytest.mark.parametrize("comparator", [SquaredEuclidean(), Poincare(), NegativeDot()])
@@ -252,7 +265,7 @@ def test_an_own_entity_that_is_excluded_ranks_last_and_is_not_predicted():
             expected = rank_by_hand(distance_E, int(target_B[b]), mine)
             found = (ranks.optimistic_B, ranks.pessimistic_B, ranks.candidates_B)
             assert [int(part[b]) for part in found] == list(expected)
-    for b, best in enumerate(ranking.top_k(excluding, 6).tolist()):
+    for b, best in enumerate(top_k(excluding, 6).tolist()):
         row = distances_by_hand(scores)[b]
         order = sorted(set(range(6)) - {int(own_B[b])}, key=row.__getitem__)
         assert best == order + [-1] * (6 - len(order))

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 import hale
 from hale.errors import DivergedError, HaleError
-from hale.evaluation import ranking
+from hale.evaluation import distances
 from hale.evaluation.ranking import top_k
 from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.names import NameIds, resolve, shown
@@ -280,8 +280,8 @@ def test_top_k_is_sorting(seed, k, chunk, comparator):
     known_BE[0] = True
     score_BE = scores.at(torch.arange(9).expand(7, 9)).double()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ranking.CHUNK_BYTES, "cpu", chunk)
-        patch.setattr(ranking, "CHUNK_ROWS", 1)
+        patch.setitem(distances.BLOCK_BYTES, "cpu", chunk)
+        patch.setattr(distances, "LEAST_ROWS", 1)
         plain_BK = top_k(scores, k)
         shuffled = torch.randperm(int(known_BE.sum()), generator=draw)
         left_BK = top_k(scores, k, Known.of_pairs(*known_BE.nonzero()[shuffled].T, 7))

@@ -23,26 +23,20 @@ Activations are increasing and do not change the order, so ranks are computed fr
 an activation is flat (beyond Halin's bound, or by rounding) scores tie but distances do not.
 
     B  queries     E  entities, of this process where they are shared     D  dimension
-    P  known pairs     C  queries of one chunk     N  queries of all processes
+    P  known pairs     C  queries of one block     N  queries of all processes
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hale.errors import DivergedError
+from hale.evaluation.distances import Distances
 from hale.graphs.batches import QueryBatch
 from hale.graphs.queries import Known
-from hale.scoring.comparators import SquaredEuclidean
 from hale.scoring.table import ScoreMatrix
-
-CHUNK_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
-"""Bytes of a block of distances: fits a CPU's cache, or saturates a GPU."""
-CHUNK_ROWS = 16
-"""Rows of a block at least, whatever its bytes: each block reads the whole entity table."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,9 @@ def top_k(scores: ScoreMatrix, k: int, excluded: Known | None = None) -> Tensor:
     count = min(k, len(scores.entity))
     best_BK = scores.query_BD.new_empty(len(scores), count, dtype=torch.int64)
     with _full_precision(best_BK.device.type):
-        for rows, distance_CE in _distance_chunks(scores, scores.columns):
+        distances = Distances(scores)
+        for rows in _slices(len(scores), distances.rows_of_all(scores.columns)):
+            distance_CE = distances.block(rows, slice(0, len(scores.entity)))
             if excluded is not None:
                 distance_CE[excluded.rows(rows).pairs()] = torch.inf
             distance_CK, entity_CK = distance_CE.topk(count, largest=False)
@@ -127,101 +123,59 @@ def _compare_candidates(
         DivergedError: a distance is NaN or infinite.
     """
     here, target_N = scores.here(), scores.place(target_B)
-    entities = len(here.entity)
-    count_N3 = target_N.new_zeros(len(target_N), 3)
-    flag_CE = torch.empty(0)
-    for rows, distance_CE in _distance_chunks(here, scores.columns):
-        row_P, entity_P = known.rows(rows).pairs()
-        target_C = target_N[rows]
+    distances = Distances(here)
+    row_count, column_count = distances.block_shape(scores.columns)
+    tiles = _slices(len(here.entity), column_count)
+    count_N3, flag_CE = target_N.new_zeros(len(target_N), 3), torch.empty(0)
+    for rows in _slices(len(here), row_count):
+        target_C, (row_P, entity_P) = target_N[rows], known.rows(rows).pairs()
         other_P = entity_P != target_C.index_select(0, row_P)
-        count_N3[rows, 2] = torch.bincount(row_P[other_P], minlength=len(distance_CE))
-        of_target_C1 = scores.total(_take_targets(distance_CE, target_C))[:, None]
-        cell_P = torch.add(entity_P, row_P, alpha=entities)
-        distance_CE.view(-1).index_fill_(0, cell_P, torch.inf)
-        # Floating-point flags: several times faster to write and to sum than bool.
-        if flag_CE.shape != distance_CE.shape:
-            flag_CE = torch.empty_like(distance_CE)
-        count_N3[rows, 0] = _count(torch.lt(distance_CE, of_target_C1, out=flag_CE))
-        count_N3[rows, 1] = _count(torch.eq(distance_CE, of_target_C1, out=flag_CE))
+        count_N3[rows, 2] = torch.bincount(row_P[other_P], minlength=len(target_C))
+        of_target_C1 = scores.total(_of_targets(distances, rows, tiles, target_C))[:, None]
+        row_X = (target_C >= 0).nonzero().flatten()
+        row_P, entity_P = torch.cat((row_P, row_X)), torch.cat((entity_P, target_C[row_X]))
+        for columns in tiles:
+            distance_CE = distances.block(rows, columns)
+            cell_P = _cells(row_P, entity_P, columns, whole=len(tiles) == 1)
+            distance_CE.view(-1).index_fill_(0, cell_P, torch.inf)
+            # Floating-point flags: several times faster to write and to sum than bool.
+            if flag_CE.shape != distance_CE.shape:
+                flag_CE = torch.empty_like(distance_CE)
+            count_N3[rows, 0] += _count(torch.lt(distance_CE, of_target_C1, out=flag_CE))
+            count_N3[rows, 1] += _count(torch.eq(distance_CE, of_target_C1, out=flag_CE))
     better_B, tied_B, excluded_B = scores.own(count_N3).unbind(1)
     return better_B, tied_B, excluded_B
 
 
-def _take_targets(distance_CE: Tensor, target_C: Tensor) -> Tensor:
-    """The distances of the targets, ``distance_C``, which are replaced by infinity.
-
-    A target of another process, -1 here, has distance 0.
-    """
-    row_X = (target_C >= 0).nonzero().flatten()
-    cell_X = target_C[row_X]
-    of_target_C = distance_CE.new_zeros(len(target_C))
-    of_target_C[row_X] = distance_CE[row_X, cell_X]
-    distance_CE[row_X, cell_X] = torch.inf
+def _of_targets(
+    distances: Distances, rows: slice, tiles: Sequence[slice], target_C: Tensor
+) -> Tensor:
+    """The distances of the targets, ``distance_C``; 0 for one of another process, -1 here."""
+    of_target_C = distances.zeros(len(target_C))
+    for columns in tiles:
+        row_X = ((target_C >= columns.start) & (target_C < columns.stop)).nonzero().flatten()
+        if len(row_X):
+            column_X = target_C[row_X] - columns.start
+            of_target_C[row_X] = distances.block(rows, columns)[row_X, column_X]
     return of_target_C
 
 
-def _distance_chunks(scores: ScoreMatrix, columns: int) -> Iterator[tuple[slice, Tensor]]:
-    """Chunks of rows with their ``distance_CE``, which the caller may overwrite.
-
-    A query's own entity, where it is excluded, is at the largest finite distance.
-
-    Raises:
-        DivergedError: a distance is NaN or infinite.
-    """
-    for rows, distance_CE in _plain_chunks(scores, columns):
-        _require_finite(distance_CE)
-        if scores.own_B is not None:
-            own_C = scores.own_B[rows]
-            row_X = (own_C >= 0).nonzero().flatten()
-            distance_CE[row_X, own_C[row_X]] = torch.finfo(distance_CE.dtype).max
-        yield rows, distance_CE
+def _cells(row_P: Tensor, entity_P: Tensor, columns: slice, whole: bool) -> Tensor:
+    """Places in a block of the pairs that lie in it; all do in a block of all entities."""
+    if not whole:
+        inside_P = (entity_P >= columns.start) & (entity_P < columns.stop)
+        row_P, entity_P = row_P[inside_P], entity_P[inside_P] - columns.start
+    return torch.add(entity_P, row_P, alpha=columns.stop - columns.start)
 
 
-def _plain_chunks(scores: ScoreMatrix, columns: int) -> Iterator[tuple[slice, Tensor]]:
-    """Chunks of rows with the distances of their queries to all entities.
-
-    Squared Euclidean distances omit the term scale * |q|^2: the order of each row is the same,
-    rounding errors are smaller, and a single matrix product remains.
-    """
-    dtype = torch.promote_types(scores.query_BD.dtype, torch.float32)
-    query_BD, entity_ED = scores.query_BD.to(dtype), scores.entity_ED.to(dtype)
-    scale_B1 = scores.scale_B.to(dtype)[:, None]
-    _require_finite(scale_B1)  # divided by infinity, a distance would be 0
-    query_sq_B1 = query_BD.square().sum(1, keepdim=True)
-    entity_sq_E = entity_ED.square().sum(1)
-    row_bytes = columns * dtype.itemsize
-    chunk = max(CHUNK_ROWS, CHUNK_BYTES[query_BD.device.type] // row_bytes)
-    slices = [slice(start, start + chunk) for start in range(0, len(query_BD), chunk)]
-    if isinstance(scores.comparator, SquaredEuclidean):
-        _require_finite(scale_B1 * query_sq_B1)
-        left_BF = torch.cat((-2 * scale_B1 * query_BD, scale_B1), 1)
-        right_EF = torch.cat((entity_ED, entity_sq_E[:, None]), 1)
-        out_CE = query_BD.new_empty(min(chunk, len(query_BD)), len(entity_ED))
-        for rows in slices:
-            left_CF = left_BF[rows]
-            yield rows, torch.mm(left_CF, right_EF.T, out=out_CE[: len(left_CF)])
-    else:
-        for rows in slices:
-            dot_CE = query_BD[rows] @ entity_ED.T
-            yield (
-                rows,
-                scores.comparator(dot_CE, query_sq_B1[rows], entity_sq_E, scale_B1[rows]),
-            )
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _count(flag_CE: Tensor) -> Tensor:
     """The exact number of flags that are 1: float32 represents integers up to 2^24."""
     exact = flag_CE.dtype if flag_CE.shape[1] <= 1 << 24 else torch.float64
     return flag_CE.sum(1, dtype=exact).long()
-
-
-def _require_finite(distance: Tensor) -> None:
-    """Raise DivergedError unless all are finite; a finite sum, one cheap pass, is sufficient."""
-    if not distance.sum().isfinite() and not distance.isfinite().all():
-        raise DivergedError(
-            "scores are NaN or infinite and cannot be ranked: training diverged; "
-            "lower optimizer.lr, or bound the distance with activation=hanon"
-        )
 
 
 @contextmanager
