@@ -69,7 +69,8 @@ class _Block:
         if known is not None:
             self.sweep.known_start = known.start_N[start:].data_ptr()
             self.sweep.known_stop = known.stop_N[start:].data_ptr()
-            self.sweep.known = known.answer_A.data_ptr()
+            ids = "narrow_known" if known.answer_A.dtype == torch.int32 else "known"
+            setattr(self.sweep, ids, known.answer_A.data_ptr())
         if candidates is not None:
             log2_GC = candidates.log_weight_GC[start // GROUP :] / math.log(2)
             self.alive.append(log2_GC)
