@@ -10,9 +10,7 @@ from torch import Tensor
 
 from hale.errors import ArgumentError, DatasetError, require_type
 from hale.graphs.kg import KnowledgeGraph
-
-MOST = 2**63 - 1
-"""The largest int64."""
+from hale.graphs.named_triples import MOST
 
 
 def as_int64(name: str, id_X: Tensor) -> Tensor:

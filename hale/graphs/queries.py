@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hale.errors import DatasetError
-from hale.graphs.ids import MOST, grouped, least
+from hale.graphs.ids import grouped, least
+from hale.graphs.named_triples import MOST
 
 
 class Known(NamedTuple):
