@@ -67,14 +67,16 @@ def relation_counts(graph: KnowledgeGraph) -> tuple[Ids, Ids, Ids, Ids]:
     heads_R, tails_R = (
         count(_distinct(relation_T * size + entity_T) // size) for entity_T in (head_T, tail_T)
     )
-    both = keys([(relation_T, head_T, tail_T), (relation_T, tail_T, head_T)])
-    train, turned = (np.sort(key_T) for key_T in both)  # by relation, as the relations sorted
+    train, turned = keys([(relation_T, head_T, tail_T), (relation_T, tail_T, head_T)])
+    train.sort()
+    turned.sort()  # by relation first
     symmetric_T = np.sort(relation_T)[_in_sorted(train, turned)]
     return count(relation_T), heads_R, tails_R, count(symmetric_T)
 
 
 def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
     """The kind of each relation, in the order of ids."""
+    rows = zip(graph.relations, *relation_counts(graph), strict=True)
     return [
         RelationKind(
             name,
@@ -83,9 +85,7 @@ def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
             float(count / max(tails, 1)),
             float(symmetric / max(count, 1)),
         )
-        for name, count, heads, tails, symmetric in zip(
-            graph.relations, *relation_counts(graph), strict=True
-        )
+        for name, count, heads, tails, symmetric in rows
     ]
 
 
@@ -149,8 +149,7 @@ def _shared(first_RP: Tensor, second_RP: Tensor) -> tuple[Ids, Ids, NDArray[np.f
 
 def given_away(graph: KnowledgeGraph, triple_T3: Ids, paired: list[Pairing]) -> int:
     """How many triples are in train under a duplicate relation, or reversed under a reverse one."""
-    leaked_T = np.zeros(len(triple_T3), bool)
-    train_T3 = graph.train.numpy()
+    leaked_T, train_T3 = np.zeros(len(triple_T3), bool), graph.train.numpy()
     rows_R, train_rows_R = (_rows(t[:, 1], graph.num_relations) for t in (triple_T3, train_T3))
     for pairing in paired:
         for one, other in {(pairing.first, pairing.second), (pairing.second, pairing.first)}:
@@ -173,7 +172,8 @@ def repeated(triple_T3: Ids, others_T3: Ids) -> int:
 def _among(columns: Iterable[Ids], others: Iterable[Ids]) -> NDArray[np.bool_]:
     """Whether each row, given by its columns, is among others."""
     key_T, other_U = keys([columns, others])
-    return _in_sorted(np.sort(other_U), key_T)
+    other_U.sort()
+    return _in_sorted(other_U, key_T)
 
 
 def _distinct(keys: Ids) -> Ids:

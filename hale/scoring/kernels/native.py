@@ -37,7 +37,8 @@ def native_entity_logsumexp(
     """
     inputs = (query_ND.contiguous(), scale_N.contiguous(), entity_ED.contiguous())
     if known is not None:
-        known = Known(*(part.contiguous() for part in known))
+        start_N, stop_N, answer_A = (part.contiguous() for part in known)
+        known = Known(start_N.long(), stop_N.long(), answer_A)
     if candidates is not None:
         candidates = Candidates(*(part.contiguous() for part in candidates))
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)

@@ -109,9 +109,7 @@ def entity_logsumexp(
     binding.require_shapes(query_ND, scale_N, entity_ED, *(known[:2] if known else ()))
     if not len(query_ND):
         return query_ND.sum(1) * scale_N + entity_ED.sum()  # of no rows, and differentiable
-    if known:
-        start_N, stop_N = (as_int64("known answers", part) for part in known[:2])
-        known = Known(start_N, stop_N, as_ids("known answers", known.answer_A))
+    known = known and Known(*(as_ids("known answers", part) for part in known))
     if candidates:
         candidates.require_fit(len(query_ND), len(entity_ED))
     inputs, rest = (query_ND, scale_N, entity_ED), (comparator, activation, known)
