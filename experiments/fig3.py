@@ -76,9 +76,13 @@ def most_frequent_relation(graph: KnowledgeGraph) -> NDArray[np.int64]:
     """
     head_T, relation_T, tail_T = graph.train.unbind(1)
     cell_T = torch.cat((head_T, tail_T)) * graph.num_relations + relation_T.repeat(2)
-    count = torch.bincount(cell_T, minlength=graph.num_entities * graph.num_relations)
-    most_E, relation_E = count.view(graph.num_entities, -1).max(1)
-    return np.where(most_E > 0, relation_E, -1)
+    cell_X, count_X = np.unique(cell_T.numpy(), return_counts=True)
+    entity_X, relation_X = np.divmod(cell_X, graph.num_relations)
+    best_X = np.lexsort((relation_X, -count_X, entity_X))
+    entities, first = np.unique(entity_X[best_X], return_index=True)
+    relation_E = np.full(graph.num_entities, -1)
+    relation_E[entities] = relation_X[best_X[first]]
+    return relation_E
 
 
 def shown_entities(num_entities: int) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -14,10 +15,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.precision import DoublePrecision
 
 from hale.errors import ArgumentError, HaleError
+from hale.graphs import loaders
 from hale.graphs.batches import QueryBatch
+from hale.graphs.indexed import known_answers
 from hale.graphs.kg import reciprocal
 from hale.graphs.loaders import QueryDataModule, RankingLoader, TrainLoader
-from hale.graphs.queries import QueryIndex
 
 Rows = list[tuple[int, int, int]]
 
@@ -64,6 +66,32 @@ def test_order_and_negatives_depend_on_the_seed_alone(graph, data):
     assert first != other
     per_batch = negatives.split([len(batch) for batch in first])
     assert len({tuple(part[:40].flatten().tolist()) for part in per_batch}) == len(first)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(1, 40), st.integers(1, 25), st.integers(0, 3), st.integers(0, 2), st.integers(1, 30)
+)
+def test_the_order_is_a_permutation_of_all_queries_at_once(triples, batch_size, seed, done, block):
+    """As in the first version, which shuffled a copy of all queries: records depend on it."""
+    generator = torch.Generator().manual_seed(triples)
+    triple_T3 = torch.stack(
+        [torch.randint(n, (triples,), generator=generator) for n in (9, 3, 9)], 1
+    )
+    weight_T = torch.rand(triples, generator=generator)
+    answers = known_answers([triple_T3], 9, 6)
+    query_T3 = torch.cat((triple_T3, triple_T3.flip(1) + torch.tensor([0, 3, 0])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loaders, "ROWS", block)  # of a block, which is one batch or several
+        loader = TrainLoader(triple_T3, answers, batch_size, seed, weight_T=weight_T)
+        epochs = [list(loader) for _ in range(done + 1)]
+    for epoch, batches in enumerate(epochs):
+        mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
+        order = torch.randperm(2 * triples, generator=torch.Generator().manual_seed(int(mixed[0])))
+        found_T3 = torch.tensor([row for batch in batches for row in rows(batch)])
+        assert torch.equal(found_T3, query_T3[order])
+        assert torch.equal(torch.cat([b.weight_B for b in batches]), weight_T.repeat(2)[order])
+        assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
 
 
 def test_answers_are_of_train_in_training_and_of_all_splits_in_ranking(graph, data):
@@ -113,7 +141,8 @@ def test_a_ranking_sample_is_the_same_in_every_run(graph, data):
         data = QueryDataModule(graph, 48, seed, 7, valid_queries=valid, test_queries=test)
         data.setup()
         torch.manual_seed(seed)
-        assert set(epoch(data.train_dataloader())) == set(map(tuple, data.train_query_T3.tolist()))
+        trained = map(tuple, reciprocal(graph.train, graph.num_relations).tolist())
+        assert set(epoch(data.train_dataloader())) == set(trained)
         assert epoch(data.val_dataloader()) == epoch(data.val_dataloader())
         return epoch(data.val_dataloader()), epoch(data.test_dataloader())
 
@@ -183,11 +212,11 @@ def test_arguments_out_of_range(graph, change, message):
 @settings(deadline=None, max_examples=40)
 @given(st.integers(8, 60), st.integers(4, 30), st.integers(1, 4))
 def test_processes_share_every_batch(size, batch_size, world_size):
-    query_T3 = torch.stack((torch.arange(size), torch.arange(size) % 2, torch.arange(size)), 1)
-    answers = QueryIndex(*query_T3.unbind(1), size, 2)
-    alone = list(map(rows, TrainLoader(query_T3, answers, batch_size, 3)))
+    triple_T3 = torch.stack((torch.arange(size), torch.arange(size) % 2, torch.arange(size)), 1)
+    answers = known_answers([triple_T3], size, 4)
+    alone = list(map(rows, TrainLoader(triple_T3, answers, batch_size, 3)))
     shards = [
-        [*TrainLoader(query_T3, answers, batch_size, 3, rank, world_size)]
+        [*TrainLoader(triple_T3, answers, batch_size, 3, rank, world_size)]
         for rank in range(world_size)
     ]
     for whole, *parts in zip(alone, *shards, strict=True):
@@ -202,11 +231,13 @@ def test_processes_share_every_batch(size, batch_size, world_size):
     if world_size > 1 and len(shards[0][0]) == len(shards[1][0]):
         assert not torch.equal(shards[0][0].negatives(9), shards[1][0].negatives(9))
 
+    query_T3 = reciprocal(triple_T3, 2)
     ranked = [
         epoch(RankingLoader(query_T3, answers, batch_size, rank, world_size))
         for rank in range(world_size)
     ]
-    assert sorted(row for shard in ranked for row in shard) == list(map(tuple, query_T3.tolist()))
+    every = sorted(row for shard in ranked for row in shard)
+    assert every == sorted(map(tuple, query_T3.tolist()))
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6, 8, 12])  # in the middle and at the end of an epoch
@@ -423,4 +454,4 @@ def test_data_modules_of_a_graph_share_its_indices(graph):
     third = QueryDataModule(other, batch_size=8, seed=0)
     third.setup()
     assert third.train_answers is not first.train_answers
-    assert len(third.train_query_T3) == len(first.train_query_T3) - 2
+    assert len(epoch(third.train_dataloader())) == len(epoch(first.train_dataloader())) - 2

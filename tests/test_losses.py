@@ -160,7 +160,7 @@ def test_a_weight_counts_the_queries_of_a_triple_so_often(loss, counts, seed) ->
             inputs[0][row_X], inputs[0].new_ones(len(row_X)), Table(inputs[1]),
             SquaredEuclidean(), Hanon(),
         )  # fmt: skip
-        weight_B = scaled_weights(weight_T, torch.device("cpu"))
+        weight_B = None if weight_T is None else scaled_weights(weight_T).repeat(2)
         batch = Drawn(*query_B3[row_X].unbind(1), answers, draw, weight_B)
         total = loss(scores, batch)["loss"]
         return [total.detach(), *torch.autograd.grad(total, inputs)]

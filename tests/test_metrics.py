@@ -1,6 +1,6 @@
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from hale.evaluation.popularity import Popularity, popularity_metrics
 from hale.evaluation.rankable import rankable
 from hale.evaluation.ranking import Ranks, filtered_ranks, rank_batch
 from hale.graphs.batches import QueryBatch
+from hale.graphs.indexed import known_answers
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.loaders import QueryDataModule
 from hale.graphs.queries import Known, QueryIndex
@@ -293,10 +294,39 @@ def test_popularity_ranks_as_the_counts_of_all_entities_do(case):
         Identity(),
     )
     expected = rank_batch(dense, batch)
-    found = Popularity(query_T3, entities).ranks(batch)
+    found = Popularity(train_T3, entities, 2 * relations).ranks(batch)
     assert found.optimistic_B.tolist() == expected.optimistic_B.tolist()
     assert found.pessimistic_B.tolist() == expected.pessimistic_B.tolist()
     assert found.candidates_B.tolist() == expected.candidates_B.tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(popularity_cases())
+def test_popularity_has_no_row_per_entity(case):
+    """Of 3 * 10^9 declared entities, most of which answer nothing; against dictionaries."""
+    entities, relations = 3 * 10**9, 10**9
+    *_, train_T3, rest_T3 = case
+    train_T3, rest_T3 = ((part + 1) * 3 * 10**8 for part in (train_T3, rest_T3))
+    batch_T3 = reciprocal(rest_T3, relations)
+    index = known_answers([train_T3, rest_T3], entities, 2 * relations)
+    found = Popularity(train_T3, entities, 2 * relations).ranks(
+        QueryBatch(*batch_T3.unbind(1), index)
+    )
+    count, known = Counter(), defaultdict(set)
+    for entity, relation, answer in reciprocal(train_T3, relations).tolist():
+        count[relation, answer] += 1
+        known[entity, relation].add(answer)
+    for entity, relation, answer in batch_T3.tolist():
+        known[entity, relation].add(answer)
+    for row, (entity, relation, target) in enumerate(batch_T3.tolist()):
+        others = known[entity, relation] - {target}
+        listed = {e for r, e in count if r == relation} - others - {target}
+        level = count[relation, target]
+        better = sum(count[relation, e] > level for e in listed)
+        tied = sum(count[relation, e] == level for e in listed)
+        tied += 0 if level else entities - 1 - len(others) - len(listed)
+        ranks = found.optimistic_B[row], found.pessimistic_B[row], found.candidates_B[row]
+        assert ranks == (1 + better, 1 + better + tied, entities - len(others))
 
 
 def test_popularity_ranks_by_training_counts():
@@ -323,6 +353,6 @@ def test_popularity_ranks_by_training_counts():
             reciprocal_ranks.append(1 / (1 + better + tied / 2))
     data = QueryDataModule(graph, batch_size=8, seed=0, ranking_batch_size=7)
     data.setup()
-    found = popularity_metrics(data.train_query_T3, data.test_dataloader(), 8, 6)
+    found = popularity_metrics(graph.train, data.test_dataloader(), 8, 6)
     assert found["mrr"] == pytest.approx(sum(reciprocal_ranks) / len(reciprocal_ranks), rel=1e-6)
     assert found["tail/mrr"] == pytest.approx(sum(reciprocal_ranks[::2]) / 20, rel=1e-6)

@@ -336,11 +336,12 @@ def test_nan_is_never_swallowed(comparator, activation, place):
     assert gradients[2].isnan().any()
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 @pytest.mark.parametrize("answers", [[5], [-1, 2], [3, 2], [2, 2]])
-def test_known_answers_out_of_range_or_order_are_refused(answers):
+def test_known_answers_out_of_range_or_order_are_refused(answers, dtype):
     inputs, _ = draw(3, 5, 2)
     edges = torch.tensor([0, 0, len(answers), len(answers)])
-    known = Known(edges[:-1], edges[1:], torch.tensor(answers))
+    known = Known(edges[:-1], edges[1:], torch.tensor(answers, dtype=dtype))
     with pytest.raises(IndexError, match=r"known answers out of range or order.* 0 to 4"):
         native_entity_logsumexp(*inputs, *EUCLIDEAN, known)
 

@@ -68,7 +68,7 @@ def batches(graph, rank: int = 0, world_size: int = 1, weight_T=None) -> list[Co
     data = QueryDataModule(graph, batch_size=93, seed=3)
     data.setup()
     loader = TrainLoader(
-        data.train_query_T3, data.train_answers, 93, 3, rank, world_size, weight_T
+        graph.train, data.train_answers, 93, 3, rank, world_size, weight_T
     )  # 280 queries: the last batch has one row
     return [Counted(**vars(batch)) for batch in loader]
 
@@ -98,7 +98,7 @@ def test_the_mean_over_processes_is_the_loss_of_one(graph, make, activation, los
         pytest.skip("dot products can be below 0")
     torch.manual_seed(0)
     model = make(graph.num_entities, 2 * graph.num_relations, 8).double()
-    weight_T = torch.rand(280) + 0.5
+    weight_T = torch.rand(140) + 0.5
     alone = batches(graph, weight_T=weight_T)
     parts = [batches(graph, rank, world_size, weight_T) for rank in range(world_size)]
     assert any(len(part) == 0 for shard in parts for part in shard)

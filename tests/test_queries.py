@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hale.errors import DatasetError
 from hale.graphs.batches import QueryBatch
-from hale.graphs.indexed import scaled_weights
-from hale.graphs.queries import Known, QueryIndex, sample_queries, with_own
+from hale.graphs.indexed import known_answers, sample_queries, scaled_weights
+from hale.graphs.kg import reciprocal
+from hale.graphs.queries import Known, QueryIndex, with_own
 
 ENTITIES, RELATIONS = 6, 4
 triples = st.lists(
@@ -26,15 +28,35 @@ def index_of(facts) -> QueryIndex:
     return QueryIndex(*torch.tensor(facts).unbind(1), ENTITIES, RELATIONS)
 
 
-@settings(deadline=None, max_examples=50)
-@given(triples, st.permutations(ALL_QUERIES), st.integers(0, len(ALL_QUERIES)))
-def test_index_is_a_dictionary_of_sets(facts, queries, rows):
+SIZES = [
+    (ENTITIES, RELATIONS),
+    (2**20, 2**13),  # E * 2R = 2^33: queries are int64
+    (2**31 + 1, 4),  # answers are int64
+    (10**8, 60_000),  # E * E * 2R is beyond 2^63
+    (3 * 10**9, 3 * 10**9),  # E * 2R is just below 2^63
+]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    triples,
+    st.permutations(ALL_QUERIES),
+    st.integers(0, len(ALL_QUERIES)),
+    st.sampled_from(SIZES),
+    st.integers(1, 3),
+)
+def test_index_is_a_dictionary_of_sets(facts, queries, rows, sizes, columns):
+    """Of ids spread from the first to the last of those declared."""
+    entities = [i * (sizes[0] - 1) // (ENTITIES - 1) for i in range(ENTITIES)]
+    relations = [i * (sizes[1] - 1) // (RELATIONS - 1) for i in range(RELATIONS)]
     answers = defaultdict(set)
     for entity, relation, answer in facts:
-        answers[entity, relation].add(answer)
+        answers[entity, relation].add(entities[answer])
     queries = queries[:rows] + queries[: rows // 2]  # some twice, perhaps none
-    entity_B, relation_B = torch.tensor(queries, dtype=torch.int64).reshape(-1, 2).unbind(1)
-    index = index_of(facts).to("cpu")
+    id_T3 = torch.tensor([(entities[e], relations[r], entities[a]) for e, r, a in facts])
+    ids = [(entities[e], relations[r]) for e, r in queries]
+    entity_B, relation_B = torch.tensor(ids, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    index = QueryIndex(*id_T3.unbind(1), *sizes).to("cpu")
 
     pairs = [(row, answer) for row, q in enumerate(queries) for answer in sorted(answers[q])]
     known = index.lookup(entity_B, relation_B)
@@ -46,9 +68,46 @@ def test_index_is_a_dictionary_of_sets(facts, queries, rows):
     assert list(zip(*(part.tolist() for part in later.pairs()), strict=True)) == [
         (row - rows // 2, answer) for row, answer in pairs if row >= rows // 2
     ]
-    candidate_BK = torch.arange(ENTITIES).expand(len(queries), -1)
-    contains = [[e in answers[q] for e in range(ENTITIES)] for q in queries]
-    assert index.contains(entity_B, relation_B, candidate_BK).tolist() == contains
+    for candidates in (entities, entities[:columns], []):
+        candidate_BK = torch.tensor(candidates, dtype=torch.int64).expand(len(queries), -1)
+        contains = [[e in answers[q] for e in candidates] for q in queries]
+        assert index.contains(entity_B, relation_B, candidate_BK).tolist() == contains
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**32))
+def test_each_answer_of_a_long_span_is_found_and_no_other(first, second, seed):
+    """Spans of all lengths: a bisection that stops early or leaves its span would err at an end."""
+    draw = torch.Generator().manual_seed(seed)
+    spans = [torch.randperm(400, generator=draw)[:length] for length in (first, second)]
+    entity_T = torch.repeat_interleave(torch.tensor([first, second]))
+    index = QueryIndex(entity_T, torch.zeros_like(entity_T), torch.cat(spans), 400, 2)
+    every_BK = torch.arange(400).expand(3, -1)
+    found_BE = index.contains(torch.tensor([0, 1, 2]), torch.zeros(3, dtype=torch.int64), every_BK)
+    expected = [sorted(span.tolist()) for span in spans] + [[]]
+    assert [row.nonzero().flatten().tolist() for row in found_BE] == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(triples, min_size=1, max_size=3), st.lists(st.integers(0, ENTITIES), max_size=4))
+def test_indices_of_shards_of_the_answers_make_up_the_whole(splits, edges):
+    """Of the queries of both directions; a shard may be empty, or have no answers."""
+    parts = [torch.tensor(split) for split in splits]
+    answers = defaultdict(set)
+    for entity, relation, answer in torch.cat([reciprocal(t, RELATIONS) for t in parts]).tolist():
+        answers[entity, relation].add(answer)
+    queries = [(e, r) for e in range(ENTITIES) for r in range(2 * RELATIONS)]
+    entity_B, relation_B = torch.tensor(queries).unbind(1)
+    every_BE = torch.arange(ENTITIES).expand(len(queries), -1)
+    edges = [0, *sorted(edges), ENTITIES]
+    for shard in (None, *map(range, edges, edges[1:])):
+        index = known_answers(parts, ENTITIES, 2 * RELATIONS, shard)
+        kept = [[e for e in sorted(answers[q]) if shard is None or e in shard] for q in queries]
+        known = index.lookup(entity_B, relation_B)
+        spans = zip(known.start_N.tolist(), known.stop_N.tolist(), strict=True)
+        assert [known.answer_A[start:stop].tolist() for start, stop in spans] == kept
+        found_BE = index.contains(entity_B, relation_B, every_BE)
+        assert [row.nonzero().flatten().tolist() for row in found_BE] == kept
 
 
 @settings(deadline=None, max_examples=50)
@@ -71,17 +130,26 @@ def test_own_entities_join_the_known_ones(rows, filtered):
     ] == expected
 
 
-def test_last_triple_id_fits_and_more_is_refused():
-    entities, relations = 2**28, 2**6  # E * E * 2R = 2^62
-    last = torch.tensor([entities - 1])
-    index = QueryIndex(last, torch.tensor([relations - 1]), last, entities, relations)
-    _, found_P = index.lookup(last, torch.tensor([relations - 1])).pairs()
+def test_last_query_id_fits_and_more_is_refused():
+    entities, relations = 2**32, 2**31 - 1
+    last = torch.tensor([entities - 1]), torch.tensor([relations - 1])
+    index = QueryIndex(*last, last[0], entities, relations)
+    _, found_P = index.lookup(*last).pairs()
     assert found_P.tolist() == [entities - 1]
-    assert not index.contains(last, torch.tensor([0]), last[:, None]).any()
-    with pytest.raises(ValueError, match="too many"):
-        QueryIndex(last, last, last, 2**29, relations)
-    with pytest.raises(ValueError, match="at least one query"):
-        QueryIndex(last[:0], last[:0], last[:0], entities, relations)
+    assert not index.contains(last[0], torch.tensor([0]), last[0][:, None]).any()
+    message = "^4294967296 entities and 2147483648 relations are too many: E .* below 2.63$"
+    with pytest.raises(DatasetError, match=message):
+        QueryIndex(*last, last[0], entities, 2**31)
+    with pytest.raises(DatasetError, match=r"^4 queries and \d+ entities are too many: their pro"):
+        QueryIndex(torch.arange(4), torch.zeros(4, dtype=torch.int64), last[0], 2**61, 3)
+
+
+def test_ids_that_fit_are_stored_in_four_bytes():
+    triple_T3 = torch.tensor([(5, 1, 2), (0, 1, 3), (0, 1, 3), (0, 0, 3)])
+    index = known_answers([triple_T3], ENTITIES, 2 * RELATIONS)
+    stored = [value for value in vars(index).values() if isinstance(value, torch.Tensor)]
+    queries, answers = 3 + 3, 3 + 3  # (h, r, ?) and (?, r, t) of three distinct triples
+    assert sum(value.nbytes for value in stored) == 4 * (queries + 1 + queries + 2 + answers)
 
 
 def test_batch_reads_its_own_rows():
@@ -133,17 +201,16 @@ def test_mean_weighs_the_first_queries():
     ),
     st.floats(0.125, 8, width=32),
 )
-def test_weights_of_both_directions_have_a_mean_of_one(weights, factor):
+def test_scaled_weights_have_a_mean_of_one(weights, factor):
     weight_T = torch.tensor(weights, dtype=torch.float32)
-    scaled_T = scaled_weights(weight_T, torch.device("cpu"))
+    scaled_T = scaled_weights(weight_T)
     assert scaled_T.dtype == torch.float32
-    assert torch.equal(scaled_T[: len(weights)], scaled_T[len(weights) :])
     assert scaled_T.double().mean().item() == pytest.approx(1, rel=1e-6)
     share_T = weight_T.double() / weight_T.double().sum()
-    torch.testing.assert_close(scaled_T[: len(weights)].double() / len(weights), share_T)
-    again_T = scaled_weights((weight_T.double() * factor).float(), torch.device("cpu"))
+    torch.testing.assert_close(scaled_T.double() / len(weights), share_T)
+    again_T = scaled_weights((weight_T.double() * factor).float())
     torch.testing.assert_close(again_T, scaled_T)  # only their ratios count
-    assert scaled_weights(None, torch.device("cpu")) is None
+    assert scaled_weights(None) is None
 
 
 @settings(deadline=None)

@@ -104,7 +104,7 @@ def test_ranks_are_those_of_the_definition_whatever_the_blocks(case, block, leas
     ("cells", "expected"),
     [
         (16 * 23, {(16, 23), (8, 23)}),  # all entities, while sixteen rows of them fit
-        (16 * 23 - 1, {(40, 5), (40, 3)}),
+        (16 * 23 - 1, {(40, 2), (40, 1)}),
     ],
 )
 def test_a_block_has_all_entities_if_it_can(monkeypatch, comparator, cells, expected):

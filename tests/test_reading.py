@@ -162,9 +162,24 @@ def test_a_repeated_triple_counts_once_with_its_largest_weight(rows):
     assert list(map(tuple, found_T3.tolist())) == list(largest)
     assert weight_T.tolist() == list(largest.values())
     assert distinct(triple_T3, None)[0].tolist() == found_T3.tolist()
-    (near,) = keys([triple_T3])
-    (far,) = keys([triple_T3 + np.array([2**31 - 9, 2**30, 2**31 - 9])])  # beyond 64 bits
-    assert ((near[:, None] == near) == (far[:, None] == far)).all()
+
+
+@given(
+    st.lists(st.lists(st.tuples(*[st.integers(0, 4)] * 3), max_size=20), min_size=1, max_size=3),
+    st.sampled_from([(1, 1, 1), (2**28, 2**10, 2**28), (2**29, 2**29, 2**29), (2**60, 1, 2**60)]),
+    st.sampled_from([(0, 0, 0), (2**31, 2**30, 2**31), (0, 2**61, 3)]),
+)
+def test_keys_number_triples_in_their_order_whatever_their_ids(parts, factor, shift):
+    arrays = [np.array(part, np.int64).reshape(-1, 3) * factor + np.array(shift) for part in parts]
+    found = keys([part_T3.T for part_T3 in arrays])
+    assert [len(key_T) for key_T in found] == list(map(len, parts))
+    key_of = {}
+    for part, key_T in zip(parts, found, strict=True):
+        for triple, key in zip(part, key_T.tolist(), strict=True):
+            assert key_of.setdefault(triple, key) == key >= 0
+    in_order = sorted(key_of)
+    assert sorted(in_order, key=key_of.__getitem__) == in_order
+    assert len(set(key_of.values())) == len(key_of)
 
 
 def test_ids_of_known_datasets_do_not_change(ring):

@@ -143,7 +143,7 @@ def all_ranked(dim: int = 4) -> list[dict[str, float]]:
         batches = data.test_dataloader()
         found.append(evaluate(module, batches, metrics))
         sizes = data.num_entities, data.num_relations
-        found.append(popularity_metrics(data.train_query_T3, batches, *sizes, data.shard))
+        found.append(popularity_metrics(data.train_triple_T3, batches, *sizes, data.shard))
         assert len({len(batches)} | set(processes.gathered(len(batches)))) == 1
     return found
 

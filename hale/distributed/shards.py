@@ -49,6 +49,11 @@ class Shard:
         """After the last entity."""
         return min(self.first + self.size, self.num_entities)
 
+    @property
+    def entities(self) -> range:
+        """Those of this process."""
+        return range(self.first, self.stop)
+
     def __len__(self) -> int:
         """Rows of this process."""
         return self.stop - self.first

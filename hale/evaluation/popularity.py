@@ -2,17 +2,21 @@
 
 B  queries     P  known pairs     U  distinct pairs (relation, answer) of train
 N  queries of all processes that share the entities, otherwise B
+L  distinct pairs (relation, count) of these
 """
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hale.distributed.shards import Shard
 from hale.evaluation.metrics import RankingMetrics, evaluate_ranks
 from hale.evaluation.ranking import Ranks
 from hale.graphs.batches import QueryBatch
+from hale.graphs.ids import ascending, least
+from hale.graphs.kg import both_directions
 
 
 class Popularity:
@@ -21,32 +25,44 @@ class Popularity:
     Ranks are exact, and those of :func:`hale.evaluation.ranking.filtered_ranks` for scores that are
     these counts. No query looks at all entities: those with more answers than the target are found
     by bisection in the sorted counts of the relation, and the known answers are subtracted. Memory
-    is O(U), whatever the number of entities. Where several processes share the entities, each
-    counts its own, and ranks are sums of its counts.
+    is 8 bytes for each of the U pairs, or 12 where E x 2R is 2^31 or more, whatever the number of
+    entities. Where several processes share the entities, each counts its own, and ranks are sums of
+    its counts.
 
     Args:
-        query_T3: training queries (entity, relation) and their answers, reciprocal ones included.
+        triple_T3: training triples, both directions of which are queries.
         num_entities: E.
+        num_relations: 2R; E x 2R is below 2^63.
         shard: the entities of this process, if each has a part of them.
     """
 
-    def __init__(self, query_T3: Tensor, num_entities: int, shard: Shard | None = None) -> None:
+    def __init__(
+        self, triple_T3: Tensor, num_entities: int, num_relations: int, shard: Shard | None = None
+    ) -> None:
         self.num_entities = num_entities
         self.shard = shard or Shard(num_entities, 0, 1)
-        _, relation_T, answer_T = query_T3[self.shard.rows(query_T3[:, 2]) >= 0].unbind(1)
-        self._pair_U, self._count_U = torch.unique(
-            relation_T * num_entities + answer_T, return_counts=True
+        self._pair_type = least(num_entities * num_relations)
+        pair_X = torch.cat(
+            [
+                self._pair(relation_T, answer_T)[self.shard.rows(answer_T) >= 0]
+                for _, relation_T, answer_T in both_directions(triple_T3, num_relations // 2)
+            ]
         )
-        relation_U = self._pair_U // num_entities
-        self._step = int(self._count_U.max()) + 1 if len(self._count_U) else 1
-        # sorted by relation, then by count
-        self._level_U = (relation_U * self._step + self._count_U).sort().values
+        self._pair_U, count_U = torch.unique_consecutive(ascending(pair_X), return_counts=True)
+        self._count_U = count_U.to(least(len(pair_X) + 1))
+        self._step = int(count_U.max()) + 1 if len(count_U) else 1
+        level_U = count_U.add_(self._pair_U // num_entities, alpha=self._step)
+        self._level_L, many_L = torch.unique_consecutive(ascending(level_U), return_counts=True)
+        self._before_L = F.pad(many_L.cumsum(0), (1, 0))
+
+    def _pair(self, relation: Tensor, entity: Tensor) -> Tensor:
+        return (relation * self.num_entities + entity).to(self._pair_type)
 
     def count(self, relation_P: Tensor, entity_P: Tensor) -> Tensor:
         """How often each entity answers each relation, ``count_P``."""
-        pair_P = relation_P * self.num_entities + entity_P
+        pair_P = self._pair(relation_P, entity_P)
         at_P = torch.searchsorted(self._pair_U, pair_P).clamp(max=len(self._pair_U) - 1)
-        return torch.where(self._pair_U[at_P] == pair_P, self._count_U[at_P], 0)
+        return torch.where(self._pair_U[at_P] == pair_P, self._count_U[at_P].long(), 0)
 
     def ranks(self, batch: QueryBatch) -> Ranks:
         """Filtered ranks of the batch's targets."""
@@ -77,14 +93,14 @@ class Popularity:
         """
         first_B = relation_B * self._step
         end_B, start_B = (
-            torch.searchsorted(self._level_U, level_B)
+            self._before_L[torch.searchsorted(self._level_L, level_B)]
             for level_B in (first_B + self._step, first_B + least_B)
         )
         return end_B - start_B
 
 
 def popularity_metrics(
-    query_T3: Tensor,
+    triple_T3: Tensor,
     batches: Iterable[QueryBatch],
     num_entities: int,
     num_relations: int,
@@ -93,11 +109,11 @@ def popularity_metrics(
     """The metrics of ranking batches by popularity.
 
     Args:
-        query_T3: training queries and their answers, reciprocal ones included.
+        triple_T3: training triples, on the device of the batches.
         batches: of a ranking loader.
         num_entities: E.
         num_relations: 2R.
         shard: the entities of this process, if each has a part of them.
     """
-    popularity = Popularity(query_T3, num_entities, shard)
+    popularity = Popularity(triple_T3, num_entities, num_relations, shard)
     return evaluate_ranks(popularity.ranks, batches, RankingMetrics(num_relations))

@@ -235,5 +235,5 @@ def _contained(triple_T3: Ids, among_U3: Ids) -> npt.NDArray[np.bool_]:
     """Whether each triple is among others, ``bool_T``."""
     if not len(triple_T3) or not len(among_U3):
         return np.zeros(len(triple_T3), bool)
-    key_T, key_U = keys([triple_T3, among_U3])
+    key_T, key_U = keys([triple_T3.T, among_U3.T])
     return np.isin(key_T, key_U)

@@ -27,6 +27,9 @@ from hale.graphs.reading import (
 )
 from hale.graphs.triple_file import STDIN, Form, require_columns
 
+Query = tuple[Tensor, Tensor, Tensor]
+"""Columns of queries: their entities, their relations, and an answer to each."""
+
 
 @dataclass(frozen=True, eq=False)
 class KnowledgeGraph:
@@ -210,10 +213,26 @@ def _columns(columns: Sequence[Column] | None, weight: Column | None) -> Columns
     return Columns(None if columns is None else tuple(columns), weight)
 
 
+def both_directions(triple_T3: Tensor, num_relations: int) -> tuple[Query, Query]:
+    """The triples as queries, and their reciprocals (t, r + R, h)."""
+    head_T, relation_T, tail_T = triple_T3.unbind(1)
+    return (head_T, relation_T, tail_T), (tail_T, relation_T + num_relations, head_T)
+
+
 def reciprocal(triple_T3: Tensor, num_relations: int) -> Tensor:
-    """The triples, then their reciprocals (t, r + R, h); shape (2T, 3).
+    """The triples, then their reciprocals; shape (2T, 3).
 
     Each row is a query (entity, relation) and an answer to it.
     """
-    head_T, relation_T, tail_T = triple_T3.unbind(1)
-    return torch.cat((triple_T3, torch.stack((tail_T, relation_T + num_relations, head_T), 1)))
+    _, turned = both_directions(triple_T3, num_relations)
+    return torch.cat((triple_T3, torch.stack(turned, 1)))
+
+
+def reciprocal_rows(triple_T3: Tensor, row_B: Tensor, num_relations: int) -> Tensor:
+    """Rows of :func:`reciprocal` by their positions, without the others; int64 of shape (3, B)."""
+    turned_B = row_B >= len(triple_T3)
+    triple_B3 = triple_T3.index_select(0, row_B - turned_B * len(triple_T3))
+    both = both_directions(triple_B3, num_relations)
+    return torch.stack(
+        [torch.where(turned_B, turned, own) for own, turned in zip(*both, strict=True)]
+    )

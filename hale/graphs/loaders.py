@@ -1,7 +1,7 @@
-"""Batches of queries for training and ranking, sliced from tensors on the device.
+"""Batches of queries for training and ranking, as tensors on the device.
 
-There are no worker processes and no collation: an epoch shuffles its queries once, and a batch is
-a slice of them.
+There are no worker processes and no collation: queries are made from the triples many batches at a
+time, and a batch is a slice of them.
 """
 
 from collections.abc import Iterator
@@ -14,35 +14,40 @@ from torch import Tensor
 from hale.distributed.shards import Shard
 from hale.errors import HaleError, require_whole
 from hale.graphs.batches import Part, QueryBatch
-from hale.graphs.indexed import on_device
-from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.queries import QueryIndex, sample_queries
+from hale.graphs.ids import least
+from hale.graphs.indexed import on_device, sample_queries, scaled_weights
+from hale.graphs.kg import KnowledgeGraph, reciprocal, reciprocal_rows
+from hale.graphs.queries import QueryIndex
+
+ROWS = 1 << 18
+"""So many training queries are made at a time, or one batch if that has more."""
 
 
 class TrainLoader:
     """Yields every training query once per epoch, in an order drawn from (seed, epoch).
 
-    Neither the order nor the negatives of a batch depend on earlier draws, so the state is the
-    current epoch and the number of its batches yielded so far: a resumed run sees the batches that
-    the interrupted run would have seen.
+    Queries are both directions of the triples, made for some batches at a time, so that each takes
+    the 4 bytes of its place in the order. Neither that nor the negatives of a batch depend on
+    earlier draws, so the state is the current epoch and the number of its batches yielded so far:
+    a resumed run sees the batches that the interrupted run would have seen.
 
     With several processes each takes its own rows of every batch; ``batch_size`` counts the rows
     of all processes. Of a last batch with fewer rows than processes some have none.
 
     Args:
-        query_T3: queries (entity, relation) and their answers, on the device.
-        answers: index of all training answers, on the same device.
+        triple_T3: training triples, on the CPU; not copied.
+        answers: index of all training answers, on the device of the batches.
         batch_size: queries per batch.
         seed: of the order and of the negatives.
         rank: index of this process.
         world_size: number of processes.
-        weight_T: weight of each query, on the same device; None if all count the same.
+        weight_T: weight of each triple, on the CPU; None if all count the same.
         shard: the entities of this process, if each has a part of them.
     """
 
     def __init__(
         self,
-        query_T3: Tensor,
+        triple_T3: Tensor,
         answers: QueryIndex,
         batch_size: int,
         seed: int,
@@ -51,7 +56,7 @@ class TrainLoader:
         weight_T: Tensor | None = None,
         shard: Shard | None = None,
     ) -> None:
-        self._query_3T = query_T3.T.contiguous()
+        self._triple_T3 = triple_T3
         self._weight_T = weight_T
         self._shard = shard
         self._answers = answers
@@ -59,7 +64,7 @@ class TrainLoader:
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
-        self._batches = -(-len(query_T3) // batch_size)
+        self._batches = -(-2 * len(triple_T3) // batch_size)
         self._epoch = 0
         self._yielded = 0
 
@@ -76,27 +81,27 @@ class TrainLoader:
         if self._yielded == self._batches:
             self._epoch += 1
             self._yielded = 0
-        order = torch.randperm(
-            self._query_3T.shape[1], generator=self._generator("cpu", self._epoch)
-        )
-        order = order.to(self._query_3T.device)
-        query_3T = self._query_3T[:, order]
-        weight_T = None if self._weight_T is None else self._weight_T[order]
-        for batch in range(self._yielded, self._batches):
-            self._yielded = batch + 1
-            first, last = batch * self._batch_size, (batch + 1) * self._batch_size
-            mine = slice(first + self._rank, last, self._world_size)
-            entity_B, relation_B, target_B = query_3T[:, mine]
-            generator = self._generator(query_3T.device, self._epoch, batch, self._rank)
-            weight_B = None if weight_T is None else weight_T[mine]
-            part = self._part(min(last, len(order)) - first)
-            yield QueryBatch(
-                entity_B, relation_B, target_B, self._answers, generator, weight_B, part,
-                self._shard,
-            )  # fmt: skip
-
-    def _part(self, total: int) -> Part | None:
-        return Part(total, self._rank, self._world_size) if self._world_size > 1 else None
+        queries, size, weight_T = 2 * len(self._triple_T3), self._batch_size, self._weight_T
+        device, num_relations = self._answers.device, self._answers.num_relations // 2
+        draw = self._generator("cpu", self._epoch)
+        order_X = torch.randperm(queries, generator=draw, dtype=least(queries))
+        step = max(1, ROWS // size)
+        for start in range(self._yielded, self._batches, step):
+            row_M = order_X[start * size : (start + step) * size]
+            query_3M = reciprocal_rows(self._triple_T3, row_M, num_relations).to(device)
+            weight_M = None if weight_T is None else weight_T[row_M % len(weight_T)].to(device)
+            for batch in range(start, min(start + step, self._batches)):
+                self._yielded = batch + 1
+                first = (batch - start) * size
+                mine = slice(first + self._rank, first + size, self._world_size)
+                entity_B, relation_B, target_B = query_3M[:, mine]
+                part = Part(min(size, queries - batch * size), self._rank, self._world_size)
+                yield QueryBatch(
+                    entity_B, relation_B, target_B, self._answers,
+                    self._generator(device, self._epoch, batch, self._rank),
+                    None if weight_M is None else weight_M[mine],
+                    part if self._world_size > 1 else None, self._shard,
+                )  # fmt: skip
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches of it yielded so far, and batches per epoch."""
@@ -127,8 +132,8 @@ class RankingLoader:
     have equally many batches, of which the last may be empty.
 
     Args:
-        query_T3: queries (entity, relation) and the answers to rank, on the device.
-        answers: index of the answers of all splits, on the same device.
+        query_T3: queries (entity, relation) and the answers to rank; moved to the index's device.
+        answers: index of the answers of all splits.
         batch_size: queries per batch and process.
         rank: index of this process.
         world_size: number of processes.
@@ -144,7 +149,7 @@ class RankingLoader:
         world_size: int = 1,
         shard: Shard | None = None,
     ) -> None:
-        self._query_3T = query_T3[rank::world_size].T.contiguous()
+        self._query_3T = query_T3[rank::world_size].T.contiguous().to(answers.device)
         self._answers = answers
         self._batch_size = batch_size
         self._shard = shard
@@ -205,7 +210,7 @@ class QueryDataModule(pl.LightningDataModule):
         self.valid_queries = valid_queries
         self.test_queries = test_queries
         self.shard = shard
-        self._query_T3: dict[str, Tensor] = {}
+        self._device: torch.device | None = None
 
     @property
     def num_entities(self) -> int:
@@ -218,22 +223,22 @@ class QueryDataModule(pl.LightningDataModule):
         return 2 * self.graph.num_relations
 
     @property
-    def train_query_T3(self) -> Tensor:
-        """Training queries (entity, relation) and their answers, on the device."""
-        return self._query_T3["train"]
+    def train_triple_T3(self) -> Tensor:
+        """Training triples, on the device."""
+        return self.graph.train.to(self._device)
 
     def setup(self, stage: str | None = None) -> None:
-        """Put queries and indices on the device, unless they are there already."""
+        """Put indices on the device, unless they are there already."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if self._query_T3 and self._query_T3["train"].device == device:
-            return
-        found = on_device(self.graph, device)
-        self._query_T3, self._weight_T, self.train_answers, self.all_answers = found
+        if device != self._device:
+            self._device, self._weight_T = device, scaled_weights(self.graph.weight)
+            answers = None if self.shard is None else self.shard.entities
+            self.train_answers, self.all_answers = on_device(self.graph, device, answers)
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled training queries."""
         return TrainLoader(
-            self._query_T3["train"], self.train_answers, self.batch_size, self.seed,
+            self.graph.train, self.train_answers, self.batch_size, self.seed,
             *self._process(), self._weight_T, self.shard,
         )  # fmt: skip
 
@@ -252,7 +257,8 @@ class QueryDataModule(pl.LightningDataModule):
         return batch
 
     def _ranking_loader(self, split: str, count: int | None) -> RankingLoader:
-        query_T3 = sample_queries(self._query_T3[split], count)
+        triple_T3, relations = self.graph.splits[split], self.graph.num_relations
+        query_T3 = sample_queries(reciprocal(triple_T3, relations), count)
         return RankingLoader(
             query_T3, self.all_answers, self.ranking_batch_size, *self._process(), self.shard
         )

@@ -1,6 +1,6 @@
 """Triples by name, in blocks, as the readers of all formats yield them; and their ids."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,10 @@ import numpy.typing as npt
 from hale.errors import DatasetError
 from hale.graphs.names import NameIds, UnknownNameError, resolve, shown
 
+Ids = npt.NDArray[np.int64]
+
+MOST = 2**63 - 1
+"""The largest int64."""
 SPACE = " \t\n\r\v\f"
 """Characters of which a name must not consist alone."""
 
@@ -160,7 +164,7 @@ def distinct(
     """The triples without repetitions, in order, each with the largest of its weights."""
     if not len(triple_T3):
         return triple_T3, weight_T
-    (key_T,) = keys([triple_T3])
+    (key_T,) = keys([triple_T3.T])
     sorted_T = np.sort(key_T)
     if not (sorted_T[1:] == sorted_T[:-1]).any():
         return triple_T3, weight_T
@@ -174,10 +178,33 @@ def distinct(
     return triple_T3[first[back]], weight_T
 
 
-def keys(splits: Sequence[npt.NDArray[np.int64]]) -> list[npt.NDArray[np.int64]]:
-    """A number for each triple of each split, the same for equal triples; each of shape (T,)."""
-    bound_3 = [1 + max(int(triple_T3[:, i].max()) for triple_T3 in splits) for i in range(3)]
-    if bound_3[0] * bound_3[1] * bound_3[2] < 2**63:
-        return [(t[:, 0] * bound_3[1] + t[:, 1]) * bound_3[2] + t[:, 2] for t in splits]
-    _, key_X = np.unique(np.concatenate(splits), axis=0, return_inverse=True)
-    return np.split(key_X.reshape(-1), np.cumsum([len(t) for t in splits])[:-1])
+def keys(parts: Sequence[Iterable[Ids]]) -> list[Ids]:
+    """A number for each row of each part, the same for equal rows; each of shape (T,).
+
+    The numbers have the order of the rows. They are made of the ids by multiplication; where that
+    would exceed int64, the values that occur are numbered before.
+
+    Args:
+        parts: of each the columns, of shape (T,) and at least 0, as ``triple_T3.T``.
+    """
+    first, *others = (list(columns) for columns in zip(*parts, strict=True))
+    found, count = first, _bound(first)
+    for columns in others:
+        bound = _bound(columns)
+        if count * bound > MOST:
+            found, count = _numbered(found)
+        if count * bound > MOST:
+            columns, bound = _numbered(columns)
+        found = [key_T * bound + id_T for key_T, id_T in zip(found, columns, strict=True)]
+        count *= bound
+    return found
+
+
+def _bound(columns: Iterable[Ids]) -> int:
+    return 1 + max((int(id_T.max()) for id_T in columns if len(id_T)), default=0)
+
+
+def _numbered(columns: Sequence[Ids]) -> tuple[list[Ids], int]:
+    """Numbers from 0 of the values, in their order, and how many there are."""
+    values, number_X = np.unique(np.concatenate(columns), return_inverse=True)
+    return np.split(number_X, np.cumsum([len(id_T) for id_T in columns])[:-1]), len(values)

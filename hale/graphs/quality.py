@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.named_triples import Ids
 from hale.graphs.names import shown
-from hale.graphs.statistics import Ids, Pairing, counts
+from hale.graphs.statistics import Pairing, counts
 
 LITERAL = re.compile(
     r"""".*"(@[\w-]+|\^\^.+)?"""  # as in N-Triples

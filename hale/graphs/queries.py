@@ -7,16 +7,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hale.errors import DatasetError
-
-SAMPLE_SEED = 0
-"""Of samples of validation and test queries, in every run."""
+from hale.graphs.ids import grouped, least
+from hale.graphs.named_triples import MOST
 
 
 class Known(NamedTuple):
     """Known answers to exclude from each row; row n's are ``answer_A[start_N[n]:stop_N[n]]``.
 
     They ascend, without repetition. Rows are slices of one array, that of a :class:`QueryIndex`:
-    looking them up copies no answers and does not synchronise with the device.
+    looking them up copies no answers and does not synchronise with the device. The answers are
+    int32 or int64, the rest is int64.
     """
 
     start_N: Tensor
@@ -36,12 +36,12 @@ class Known(NamedTuple):
         return Known(self.start_N[rows], self.stop_N[rows], self.answer_A)
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """All pairs as ``row_P`` and ``entity_P``, by row. Synchronises with a CUDA device."""
+        """All pairs as int64 ``row_P`` and ``entity_P``, by row. Synchronises on CUDA."""
         count_N = self.stop_N - self.start_N
         row_P = torch.repeat_interleave(count_N)
         shift_N = self.stop_N - count_N.cumsum(0)
         at_P = torch.arange(len(row_P), device=row_P.device) + shift_N.index_select(0, row_P)
-        return row_P, self.answer_A.index_select(0, at_P)
+        return row_P, self.answer_A.index_select(0, at_P).to(torch.int64)
 
 
 def with_own(known: Known | None, own_B: Tensor) -> Known:
@@ -50,7 +50,8 @@ def with_own(known: Known | None, own_B: Tensor) -> Known:
     if known is None:
         return Known.of_pairs(own_row_P, own_B[own_row_P], len(own_B))
     row_P, entity_P = known.pairs()
-    key_P, own_key_P = row_P << 32 | entity_P, own_row_P << 32 | own_B[own_row_P]
+    bits = 63 - len(own_B).bit_length()
+    key_P, own_key_P = row_P << bits | entity_P, own_row_P << bits | own_B[own_row_P]
     place_P = torch.searchsorted(key_P, own_key_P)
     is_new_P = F.pad(key_P, (0, 1), value=-1)[place_P] != own_key_P
     place_P, own_row_P = place_P[is_new_P], own_row_P[is_new_P]
@@ -67,7 +68,9 @@ class QueryIndex:
     """CSR map (entity, relation) -> answers, as tensors on one device.
 
     Built once from queries; lookups are vectorised, without a Python object per query. It is used
-    to mask known training answers, to filter ranks, and to filter negative samples.
+    to mask known training answers, to filter ranks, and to filter negative samples. It has no row
+    per entity: a query that has answers takes 8 bytes and an answer 4, or up to twice as many where
+    E, E x 2R or the number of answers is 2^31 or more.
 
     Args:
         entity_T: entity of each query.
@@ -77,8 +80,7 @@ class QueryIndex:
         num_relations: 2R.
 
     Raises:
-        ValueError: no queries.
-        DatasetError: too many entities and relations to number triples in int64.
+        DatasetError: too many entities and relations to number queries in int64.
     """
 
     def __init__(
@@ -89,24 +91,25 @@ class QueryIndex:
         num_entities: int,
         num_relations: int,
     ) -> None:
-        if len(answer_T) == 0:
-            raise ValueError("an index needs at least one query")
-        if num_entities**2 * num_relations > torch.iinfo(torch.int64).max:
-            raise DatasetError(
-                f"{num_entities} entities and {num_relations} relations are too many: "
-                "E * E * 2R must be below 2^63"
-            )
         self.num_entities = num_entities
         self.num_relations = num_relations
-        triple_T = self._query_id(entity_T, relation_T) * num_entities + answer_T
-        self._triple_T: Tensor = torch.unique(triple_T)  # sorted: by query, then by answer
-        self._answer_T = self._triple_T % num_entities
-        query_T = self._triple_T // num_entities
-        self._query_Q, count_Q = torch.unique_consecutive(query_T, return_counts=True)
-        self._offset_Q = torch.cat((count_Q.new_zeros(1), count_Q.cumsum(0)))
+        num_queries = num_entities * num_relations
+        if num_queries > MOST:
+            raise DatasetError(
+                f"{num_entities} entities and {num_relations} relations are too many: E * 2R must "
+                "be below 2^63"
+            )
+        query_T = self._query_id(entity_T, relation_T)
+        query_Q, count_Q, answer_A = grouped(query_T, answer_T, num_entities, num_queries)
+        self._answer_A = answer_A.to(least(num_entities))
+        self._longest = int(count_Q.max()) if len(count_Q) else 0
+        # after the last query one that no query is, without answers
+        self._query_Q = F.pad(query_Q, (0, 1), value=num_queries).to(least(num_queries + 1))
+        self._offset_Q = F.pad(count_Q.cumsum(0), (1, 1), value=0).to(least(len(answer_A) + 1))
+        self._offset_Q[-1] = len(answer_A)
 
     def _query_id(self, entity: Tensor, relation: Tensor) -> Tensor:
-        return entity * self.num_relations + relation
+        return entity.to(torch.int64) * self.num_relations + relation
 
     def to(self, device: torch.device | str) -> Self:
         """The same index on ``device``."""
@@ -115,30 +118,37 @@ class QueryIndex:
             setattr(moved, name, value.to(device) if isinstance(value, Tensor) else value)
         return moved
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self._answer_A.device
+
     def lookup(self, entity_B: Tensor, relation_B: Tensor) -> Known:
         """All known answers of each query."""
-        query_B = self._query_id(entity_B, relation_B)
-        at_B = torch.searchsorted(self._query_Q, query_B).clamp(max=len(self._query_Q) - 1)
-        found_B = self._query_Q[at_B] == query_B
-        start_B = self._offset_Q[at_B]
-        return Known(
-            start_B, torch.where(found_B, self._offset_Q[at_B + 1], start_B), self._answer_T
-        )
+        start_B, stop_B = self._spans(entity_B, relation_B)
+        return Known(start_B.long(), stop_B.long(), self._answer_A)
 
     def contains(self, entity_B: Tensor, relation_B: Tensor, candidate_BK: Tensor) -> Tensor:
         """Whether each candidate is a known answer of its query, ``bool_BK``."""
-        query_B1 = self._query_id(entity_B, relation_B)[:, None]
-        triple_BK = query_B1 * self.num_entities + candidate_BK
-        at_BK = torch.searchsorted(self._triple_T, triple_BK).clamp(max=len(self._triple_T) - 1)
-        return self._triple_T[at_BK] == triple_BK
+        if not self._longest:
+            return torch.zeros_like(candidate_BK, dtype=torch.bool)
+        start_B, stop_B = self._spans(entity_B, relation_B)
+        at_BK = start_B.clamp(max=len(self._answer_A) - 1)[:, None].repeat(1, candidate_BK.shape[1])
+        candidate_BK = candidate_BK.to(self._answer_A.dtype)
+        length_B1 = (stop_B - start_B)[:, None]
+        for _ in range((self._longest - 1).bit_length()):  # bisection: the last one not above
+            half_B1 = length_B1 // 2
+            at_BK.addcmul_(self._answers(at_BK + half_B1) <= candidate_BK, half_B1)
+            length_B1 = length_B1 - half_B1
+        return (self._answers(at_BK) == candidate_BK) & (start_B < stop_B)[:, None]
 
+    def _answers(self, at_BK: Tensor) -> Tensor:
+        return self._answer_A.index_select(0, at_BK.view(-1)).view_as(at_BK)
 
-def sample_queries(query_T3: Tensor, count: int | None) -> Tensor:
-    """``count`` rows drawn without replacement, in their order; all if None or if fewer.
-
-    The draw depends on the number of rows alone, and a smaller sample is part of a larger one.
-    """
-    if count is None or count >= len(query_T3):
-        return query_T3
-    order_T = torch.randperm(len(query_T3), generator=torch.Generator().manual_seed(SAMPLE_SEED))
-    return query_T3[order_T[:count].sort().values.to(query_T3.device)]
+    def _spans(self, entity_B: Tensor, relation_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the answers of each query begin and end."""
+        query_B = self._query_id(entity_B, relation_B).to(self._query_Q.dtype)
+        at_B = torch.searchsorted(self._query_Q, query_B)
+        start_B = self._offset_Q[at_B]
+        found_B = self._query_Q[at_B] == query_B
+        return start_B, torch.where(found_B, self._offset_Q[at_B + 1], start_B)

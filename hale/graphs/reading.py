@@ -216,7 +216,7 @@ def _unseen(block: NamedTriples, row: int, at: int) -> str:
 
 
 def _warn_of_overlaps(names: Sequence[str], splits: Sequence[npt.NDArray[np.int64]]) -> None:
-    key_3 = keys(splits)
+    key_3 = keys([triple_T3.T for triple_T3 in splits])
     for i, j in ((0, 1), (0, 2), (1, 2)):
         if shared := int(np.isin(key_3[j], key_3[i]).sum()):
             log.warning("%d triples of %s are also in %s", shared, names[j], names[i])

@@ -5,8 +5,9 @@ reverse relations and their threshold are those of Akrami et al. (SIGMOD 2020).
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hale.graphs.kg import KnowledgeGraph
-
-Ids = NDArray[np.int64]
+from hale.graphs.named_triples import Ids, keys
 
 KINDS = ("1-1", "1-N", "N-1", "N-N")
 MANY = 1.5
@@ -56,18 +56,27 @@ class Pairing:
     reverse: bool
 
 
-def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
-    """The kind of each relation, in the order of ids."""
+def relation_counts(graph: KnowledgeGraph) -> tuple[Ids, Ids, Ids, Ids]:
+    """Of each relation in train: triples, distinct heads, distinct tails, and symmetric triples.
+
+    These are those whose reverse (t, r, h) is in train, too; a loop (e, r, e) is its own reverse.
+    """
     head_T, relation_T, tail_T = graph.train.numpy().T
     size, relations = graph.num_entities, graph.num_relations
-    count_R = np.bincount(relation_T, minlength=relations)
+    count = partial(np.bincount, minlength=relations)
     heads_R, tails_R = (
-        np.bincount(_distinct(relation_T * size + entity_T) // size, minlength=relations)
-        for entity_T in (head_T, tail_T)
+        count(_distinct(relation_T * size + entity_T) // size) for entity_T in (head_T, tail_T)
     )
-    train, wanted = (np.sort(_keys(graph, graph.train.numpy(), turned)) for turned in (False, True))
-    same = wanted[_in_sorted(train, wanted)]
-    symmetric_R = np.bincount(same // size % relations, minlength=relations)
+    train, turned = keys([(relation_T, head_T, tail_T), (relation_T, tail_T, head_T)])
+    train.sort()
+    turned.sort()  # by relation first
+    symmetric_T = np.sort(relation_T)[_in_sorted(train, turned)]
+    return count(relation_T), heads_R, tails_R, count(symmetric_T)
+
+
+def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
+    """The kind of each relation, in the order of ids."""
+    rows = zip(graph.relations, *relation_counts(graph), strict=True)
     return [
         RelationKind(
             name,
@@ -76,9 +85,7 @@ def relation_kinds(graph: KnowledgeGraph) -> list[RelationKind]:
             float(count / max(tails, 1)),
             float(symmetric / max(count, 1)),
         )
-        for name, count, heads, tails, symmetric in zip(
-            graph.relations, count_R, heads_R, tails_R, symmetric_R, strict=True
-        )
+        for name, count, heads, tails, symmetric in rows
     ]
 
 
@@ -102,8 +109,7 @@ def pairings(graph: KnowledgeGraph) -> list[Pairing]:
 
 def _pairings(graph: KnowledgeGraph) -> Iterator[Pairing]:
     head_T, relation_T, tail_T = graph.train.numpy().T
-    size = graph.num_entities
-    both_2T = torch.from_numpy(np.stack((head_T * size + tail_T, tail_T * size + head_T)))
+    both_2T = torch.from_numpy(np.stack(keys([(head_T, tail_T), (tail_T, head_T)])))
     pairs, id_2T = torch.unique(both_2T, return_inverse=True)
     pair_T, reversed_T = id_2T.numpy()
     proper_T = head_T != tail_T  # a loop is its own reverse: not counted as one
@@ -143,29 +149,31 @@ def _shared(first_RP: Tensor, second_RP: Tensor) -> tuple[Ids, Ids, NDArray[np.f
 
 def given_away(graph: KnowledgeGraph, triple_T3: Ids, paired: list[Pairing]) -> int:
     """How many triples are in train under a duplicate relation, or reversed under a reverse one."""
-    leaked_T = np.zeros(len(triple_T3), bool)
-    train = np.sort(_keys(graph, graph.train.numpy()))
-    order_T = np.argsort(triple_T3[:, 1], kind="stable")
-    edge_R = np.searchsorted(triple_T3[order_T, 1], np.arange(graph.num_relations + 1))
+    leaked_T, train_T3 = np.zeros(len(triple_T3), bool), graph.train.numpy()
+    rows_R, train_rows_R = (_rows(t[:, 1], graph.num_relations) for t in (triple_T3, train_T3))
     for pairing in paired:
         for one, other in {(pairing.first, pairing.second), (pairing.second, pairing.first)}:
-            rows = order_T[edge_R[one] : edge_R[one + 1]]
-            renamed_X3 = triple_T3[rows].copy()
-            renamed_X3[:, 1] = other
-            leaked_T[rows] |= _in_sorted(train, _keys(graph, renamed_X3, pairing.reverse))
+            pair_2X, train_2Y = triple_T3[rows_R[one], ::2].T, train_T3[train_rows_R[other], ::2].T
+            leaked_T[rows_R[one]] |= _among(pair_2X[::-1] if pairing.reverse else pair_2X, train_2Y)
     return int(leaked_T.sum())
 
 
-def repeated(graph: KnowledgeGraph, triple_T3: Ids, others_T3: Ids) -> int:
+def _rows(relation_T: Ids, relations: int) -> list[Ids]:
+    """The rows of each relation; linear in T up to 2^16 relations."""
+    order_T = np.argsort(relation_T.astype(np.min_scalar_type(relations)), kind="stable")
+    return np.split(order_T, np.bincount(relation_T, minlength=relations).cumsum()[:-1])
+
+
+def repeated(triple_T3: Ids, others_T3: Ids) -> int:
     """How many triples are among the others."""
-    return int(_in_sorted(np.sort(_keys(graph, others_T3)), _keys(graph, triple_T3)).sum())
+    return int(_among(triple_T3.T, others_T3.T).sum())
 
 
-def _keys(graph: KnowledgeGraph, triple_T3: Ids, reverse: bool = False) -> Ids:
-    """A distinct integer for each triple, or for its reverse (t, r, h)."""
-    head_T, relation_T, tail_T = (triple_T3[:, ::-1] if reverse else triple_T3).T
-    keys: Ids = (head_T * graph.num_relations + relation_T) * graph.num_entities + tail_T
-    return keys
+def _among(columns: Iterable[Ids], others: Iterable[Ids]) -> NDArray[np.bool_]:
+    """Whether each row, given by its columns, is among others."""
+    key_T, other_U = keys([columns, others])
+    other_U.sort()
+    return _in_sorted(other_U, key_T)
 
 
 def _distinct(keys: Ids) -> Ids:
@@ -197,7 +205,7 @@ def split_rows(graph: KnowledgeGraph, paired: list[Pairing]) -> list[dict[str, A
             "relations": int((count_R > 0).sum()),
             "loops": int((head_T == tail_T).sum()),
             "unseen": int(unseen(in_train, triple_T3).sum()),
-            "in train": 0 if split == "train" else repeated(graph, triple_T3, train_T3),
+            "in train": 0 if split == "train" else repeated(triple_T3, train_T3),
             "given away": 0 if split == "train" else given_away(graph, triple_T3, paired),
         }
         rows.append(row | {kind: int(count_R[kind_R == kind].sum()) for kind in KINDS})

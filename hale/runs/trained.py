@@ -20,6 +20,7 @@ from hale.errors import HaleError, checked, require_type, require_whole
 from hale.evaluation.ranking import rank_batch, top_k
 from hale.graphs.batches import QueryBatch
 from hale.graphs.ids import query_rows, triple_rows
+from hale.graphs.indexed import known_answers
 from hale.graphs.kg import KnowledgeGraph, reciprocal
 from hale.graphs.names import resolve
 from hale.graphs.queries import Known, QueryIndex
@@ -201,10 +202,8 @@ class TrainedModel:
     @cached_property
     def _known(self) -> QueryIndex:
         """The known answers of all splits."""
-        entities, relations = self.graph.num_entities, self.graph.num_relations
-        known_T3 = reciprocal(torch.cat(list(self.graph.splits.values())), relations)
-        entity_T, relation_T, answer_T = known_T3.to(self._device).unbind(1)
-        return QueryIndex(entity_T, relation_T, answer_T, entities, 2 * relations)
+        sizes = self.graph.num_entities, 2 * self.graph.num_relations
+        return known_answers(self.graph.splits.values(), *sizes).to(self._device)
 
     def _both_directions(self, triple_T3: Tensor) -> Tensor:
         return reciprocal(triple_rows(self.graph, triple_T3), self.graph.num_relations)

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import torch
-
-from hale.graphs.kg import KnowledgeGraph, reciprocal
+from hale.graphs.kg import KnowledgeGraph
+from hale.graphs.statistics import relation_counts
 from hale.settings import conf_dir
 from hale.settings.recipe import Rule, deciding_rules, read_rules
 
@@ -110,21 +109,15 @@ def candidates(fixed: Mapping[str, str], dim: int | None = None) -> list[Candida
 
 def facts(graph: KnowledgeGraph) -> Facts:
     """Count what the rules depend on."""
-    query_T3 = reciprocal(graph.train, graph.num_relations)
-    entity_T, relation_T, answer_T = query_T3.unbind(1)
-    query_T = entity_T * (2 * graph.num_relations) + relation_T
-    head_T, tail_T = graph.train[:, 0], graph.train[:, 2]
-    key_T, reverse_T = (
-        (a * graph.num_relations + graph.train[:, 1]) * graph.num_entities + b
-        for a, b in ((head_T, tail_T), (tail_T, head_T))
-    )
-    symmetric_T = torch.isin(reverse_T, key_T) & (head_T != tail_T)
+    _, heads_R, tails_R, symmetric_R = relation_counts(graph)
+    loops = int((graph.train[:, 0] == graph.train[:, 2]).sum())
+    triples = len(graph.train)
     return Facts(
         graph.num_entities,
         graph.num_relations,
-        len(graph.train),
-        len(answer_T) / len(torch.unique(query_T)),
-        float(symmetric_T.float().mean()),
+        triples,
+        2 * triples / int(heads_R.sum() + tails_R.sum()),
+        (int(symmetric_R.sum()) - loops) / triples,
     )
 
 

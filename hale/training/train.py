@@ -197,7 +197,7 @@ class Run:
     def _popularity(self, split: str) -> dict[str, float]:
         batches = getattr(self.data, {"test": "test", "valid": "val"}[split] + "_dataloader")()
         sizes = self.data.num_entities, self.data.num_relations, self.data.shard
-        return popularity_metrics(self.data.train_query_T3, batches, *sizes)
+        return popularity_metrics(self.data.train_triple_T3, batches, *sizes)
 
     def _outcome(self, record: Mapping[str, Any]) -> Outcome:
         """What the verdict is made of, on the test split if there was a test."""

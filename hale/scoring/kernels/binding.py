@@ -29,7 +29,7 @@ class Sweep(ctypes.Structure):
         *((name, _INT) for name in ("rows", "entities", "dim", "threads")),
         *((name, _POINTER) for name in ("query", "scale", "entity")),
         *((name, _FLOAT) for name in ("norms", "product", "floor", *NONE)),
-        *((name, _POINTER) for name in ("known_start", "known_stop", "known")),
+        *((name, _POINTER) for name in ("known_start", "known_stop", "known", "narrow_known")),
         *((name, _POINTER) for name in ("order", "place", "log_weight")),
         *((name, _POINTER) for name in ("weights", "tape", "lse", "upstream")),
         *((name, _POINTER) for name in ("query_gradient", "scale_gradient", "entity_gradient")),

@@ -37,7 +37,8 @@ def native_entity_logsumexp(
     """
     inputs = (query_ND.contiguous(), scale_N.contiguous(), entity_ED.contiguous())
     if known is not None:
-        known = Known(*(part.contiguous() for part in known))
+        start_N, stop_N, answer_A = (part.contiguous() for part in known)
+        known = Known(start_N.long(), stop_N.long(), answer_A)
     if candidates is not None:
         candidates = Candidates(*(part.contiguous() for part in candidates))
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
@@ -69,7 +70,8 @@ class _Block:
         if known is not None:
             self.sweep.known_start = known.start_N[start:].data_ptr()
             self.sweep.known_stop = known.stop_N[start:].data_ptr()
-            self.sweep.known = known.answer_A.data_ptr()
+            ids = "narrow_known" if known.answer_A.dtype == torch.int32 else "known"
+            setattr(self.sweep, ids, known.answer_A.data_ptr())
         if candidates is not None:
             log2_GC = candidates.log_weight_GC[start // GROUP :] / math.log(2)
             self.alive.append(log2_GC)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from hale.errors import HaleError
-from hale.graphs.ids import as_int64
+from hale.graphs.ids import as_ids, as_int64
 from hale.graphs.queries import Known
 from hale.scoring.activations import Activation, Hanon, XExp
 from hale.scoring.candidates import Candidates
@@ -109,7 +109,7 @@ def entity_logsumexp(
     binding.require_shapes(query_ND, scale_N, entity_ED, *(known[:2] if known else ()))
     if not len(query_ND):
         return query_ND.sum(1) * scale_N + entity_ED.sum()  # of no rows, and differentiable
-    known = known and Known(*(as_int64("known answers", part) for part in known))
+    known = known and Known(*(as_ids("known answers", part) for part in known))
     if candidates:
         candidates.require_fit(len(query_ND), len(entity_ED))
     inputs, rest = (query_ND, scale_N, entity_ED), (comparator, activation, known)

@@ -16,7 +16,7 @@ def bits_kernel(start_ptr, stop_ptr, answer_ptr, known_ptr, num_rows, BLOCK_A: t
     for first in range(start, stop, BLOCK_A):
         at = first + tl.arange(0, BLOCK_A)
         here = at < stop
-        entity = tl.load(answer_ptr + at, mask=here, other=0)
+        entity = tl.load(answer_ptr + at, mask=here, other=0).to(tl.int64)
         bit = tl.full((BLOCK_A,), 1, tl.int32) << (entity % 32).to(tl.int32)
         tl.atomic_or(known_ptr + (entity // 32) * num_rows + row, bit, mask=here, sem="relaxed")
 

@@ -319,7 +319,7 @@ int hale_forward(const struct sweep *s) {
     w.query = allocate(w.tape.rows * s->dim);
     w.facts = allocate(w.tape.rows * FACTS);
     w.partial = allocate(w.chunks * w.tape.floats);
-    int wrong = s->known && !known_ascend(s);
+    int wrong = any_known(s) && !known_ascend(s);
     w.failed = !w.first_pair || !w.query || !w.facts || !w.partial;
     if (!w.failed && !wrong) w.failed = !sort_known(&w);
     if (!w.failed && !wrong) {

@@ -23,8 +23,8 @@ static int known_ascend(const struct sweep *s) {
     for (int64_t row = 0; row < s->rows; row++) {
         int64_t start = s->known_start[row], stop = s->known_stop[row], falls = 0;
         if (start >= stop) continue;
-        for (int64_t i = start + 1; i < stop; i++) falls |= s->known[i] <= s->known[i - 1];
-        if (falls || s->known[start] < 0 || s->known[stop - 1] >= s->entities) return 0;
+        for (int64_t i = start + 1; i < stop; i++) falls |= known_at(s, i) <= known_at(s, i - 1);
+        if (falls || known_at(s, start) < 0 || known_at(s, stop - 1) >= s->entities) return 0;
     }
     return 1;
 }
@@ -34,7 +34,7 @@ static int sort_known(struct work *w) {
     const struct sweep *s = w->s;
     struct known *known = &w->known;
     int64_t total = 0;
-    for (int64_t row = 0; s->known && row < s->rows; row++)
+    for (int64_t row = 0; any_known(s) && row < s->rows; row++)
         if (s->known_stop[row] > s->known_start[row]) total += s->known_stop[row] - s->known_start[row];
     if (!total) return 1;
     known->first = allocate(2 * (w->tiles + 2));
@@ -45,7 +45,7 @@ static int sort_known(struct work *w) {
         int64_t *next = known->first + 2 - filling;
         for (int64_t row = 0; row < s->rows; row++)
             for (int64_t i = s->known_start[row]; i < s->known_stop[row]; i++) {
-                int64_t place = s->place ? s->place[s->known[i]] : s->known[i];
+                int64_t place = s->place ? s->place[known_at(s, i)] : known_at(s, i);
                 if (filling) known->at[next[place / TILE]++] = row * TILE + place % TILE;
                 else next[place / TILE]++;
             }

@@ -11,7 +11,8 @@ struct sweep {
     float norms, product, floor; /* scale * max(floor, norms (|q|^2 + |e|^2) + product q.e) */
     struct parameters activation;
     const int64_t *known_start, *known_stop; /* (rows): the entities that a row excludes are, */
-    const int64_t *known;                    /* ascending, known[start..stop); NULL: none */
+    const int64_t *known;                    /* ascending, known[start..stop); NULL: none, or */
+    const int32_t *narrow_known;             /* these are they; NULL: none */
     const int64_t *order, *place; /* (entities): ids by tile, and its inverse; NULL: 0, 1, 2 ... */
     const float *log_weight; /* (groups, tiles): log2 of the weight that a tile's entities have in */
                              /* the sums of GROUP rows, -INFINITY: they are left out; NULL: 0 */
@@ -59,6 +60,12 @@ INLINE struct tape tape_at(float *from, int64_t rows, int64_t dim) {
 
 /* Rows that have the same weights of tiles: a register of them, or more. */
 enum { GROUP = 16 };
+
+INLINE int64_t known_at(const struct sweep *s, int64_t i) {
+    return s->known ? s->known[i] : s->narrow_known[i];
+}
+
+INLINE int any_known(const struct sweep *s) { return s->known || s->narrow_known; }
 
 /* The known entities of all rows as row * TILE + place in the tile, by tile and then by row. */
 struct known {
