@@ -30,8 +30,8 @@ from benchmarks.measure import (
     ratio,
     report,
 )
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule
 
 BATCH = 4096
 

@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.measure import Row, facts, quieten
 from benchmarks.race_systems import PyKEEN, train_hale
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule
 
 HALE = ("default", "tuned", "mure", "rotl", "complex")
 PYKEEN = ("pykeen_transe", "pykeen_rotate", "pykeen_complex")

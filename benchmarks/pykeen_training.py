@@ -18,7 +18,7 @@ from benchmarks.measure import Row
 from benchmarks.pykeen_scores import factory, scorer
 from benchmarks.race_systems import PyKEEN
 from hale.evaluation.metrics import RankingMetrics, evaluate
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.data_module import QueryDataModule
 from hale.training.schedules import constant, linear
 
 LOOPS = {"LCWA": LCWATrainingLoop, "sLCWA": SLCWATrainingLoop}

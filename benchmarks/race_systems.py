@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Row, facts, quieten
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.family import family
-from hale.graphs.loaders import QueryDataModule
 from hale.graphs.published import benchmark
 
 ROOT = Path(__file__).resolve().parents[1]

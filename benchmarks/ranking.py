@@ -25,8 +25,8 @@ from benchmarks.measure import (
 )
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.graphs.batches import QueryBatch
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Identity
 from hale.scoring.table import ScoreMatrix

@@ -21,7 +21,7 @@ import torch
 from benchmarks.epoch import peak_bytes
 from benchmarks.measure import Row, in_process, parse, parser, random_graph, report
 from benchmarks.step import DIM, endless
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.data_module import QueryDataModule
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Hanon

@@ -34,8 +34,8 @@ from benchmarks.measure import (
     report,
 )
 from hale.graphs.batches import QueryBatch
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Hanon

@@ -14,8 +14,8 @@ if not torch.cuda.is_available():  # read where Triton is imported, which Lightn
 
 import pytorch_lightning as pl
 
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL
 from hale.scoring.activations import Hanon

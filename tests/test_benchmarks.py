@@ -21,8 +21,8 @@ from benchmarks.race import record_path
 from benchmarks.race_report import seconds_to, write_report
 from benchmarks.size import WAYS
 from hale.evaluation.metrics import RankingMetrics, evaluate
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule
 from hale.settings.compose import compose
 
 ROOT = Path(__file__).resolve().parent.parent

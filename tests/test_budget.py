@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import hale
 from hale.errors import HaleError
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.data_module import QueryDataModule
 from hale.runs.record import read_result
 from hale.settings.trainer import DECIDED, require_first_process, require_trainer
 from hale.training.budget import NEVER, Cadence, WallClockBudget

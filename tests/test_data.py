@@ -17,9 +17,10 @@ from pytorch_lightning.plugins.precision import DoublePrecision
 from hale.errors import ArgumentError, HaleError
 from hale.graphs import loaders
 from hale.graphs.batches import QueryBatch
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.indexed import known_answers
 from hale.graphs.kg import reciprocal
-from hale.graphs.loaders import QueryDataModule, RankingLoader, TrainLoader
+from hale.graphs.loaders import RankingLoader, TrainLoader
 
 Rows = list[tuple[int, int, int]]
 

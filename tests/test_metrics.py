@@ -16,9 +16,9 @@ from hale.evaluation.popularity import Popularity, popularity_metrics
 from hale.evaluation.rankable import rankable
 from hale.evaluation.ranking import Ranks, filtered_ranks, rank_batch
 from hale.graphs.batches import QueryBatch
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.indexed import known_answers
 from hale.graphs.kg import KnowledgeGraph, reciprocal
-from hale.graphs.loaders import QueryDataModule
 from hale.graphs.queries import Known, QueryIndex
 from hale.runs.folders import RunFolder
 from hale.scoring.activations import Identity

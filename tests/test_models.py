@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from hale.errors import HaleError
 from hale.graphs.batches import QueryBatch
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.queries import QueryIndex
 from hale.losses.base import require_compatible
 from hale.losses.query_sampling import QuerySampling

@@ -24,8 +24,8 @@ from test_entity_logsumexp import (
 )
 
 from hale.evaluation.metrics import RankingMetrics, evaluate
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.family import family
-from hale.graphs.loaders import QueryDataModule
 from hale.graphs.queries import Known
 from hale.losses.query_sampling import QuerySampling
 from hale.models.euclidean import RotL

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import hale
 from hale.errors import HaleError
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.data_module import QueryDataModule
 from hale.training.pace import Pace, fastest_pace, measure_pace
 from hale.training.plan import FEWEST_QUERIES, evaluation_plan, keep_plan, kept_plan
 from hale.training.summary import duration, plan_lines, queries

@@ -24,7 +24,8 @@ from hale.distributed.processes import gathered, joined, of_first, rank
 from hale.distributed.tensors import mean
 from hale.errors import HaleError
 from hale.graphs.batches import QueryBatch
-from hale.graphs.loaders import QueryDataModule, TrainLoader
+from hale.graphs.data_module import QueryDataModule
+from hale.graphs.loaders import TrainLoader
 from hale.losses.non_neg import NonNeg
 from hale.losses.query_sampling import QuerySampling
 from hale.losses.sampled import AdvNeg, Contrastive, SamNeg

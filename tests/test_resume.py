@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.data_module import QueryDataModule
 from hale.run import reported
 from hale.run import resume as resume_run
 from hale.runs.record import identity, provenance_of, read_result, require_same_run

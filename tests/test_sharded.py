@@ -18,8 +18,8 @@ from hale.errors import HaleError
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
 from hale.evaluation.ranking import rank_batch
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule
 from hale.models import base
 from hale.models.bilinear import ComplEx
 from hale.models.euclidean import MuRE

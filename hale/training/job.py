@@ -19,8 +19,9 @@ from hale.distributed import processes
 from hale.distributed.shards import Shard
 from hale.errors import HaleError
 from hale.evaluation.rankable import rankable, require_rankable
+from hale.graphs.data_module import QueryDataModule
 from hale.graphs.kg import KnowledgeGraph
-from hale.graphs.loaders import QueryDataModule, RankingLoader
+from hale.graphs.loaders import RankingLoader
 from hale.graphs.statistics import irreflexive
 from hale.losses.base import require_compatible
 from hale.models.base import QueryModel, sharded

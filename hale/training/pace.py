@@ -11,7 +11,7 @@ import torch
 from hale.errors import HaleError
 from hale.evaluation.ranking import rank_batch
 from hale.graphs.batches import QueryBatch
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.data_module import QueryDataModule
 from hale.settings.build import is_out_of_memory
 from hale.training.clock import synchronize
 from hale.training.module import LinkPrediction

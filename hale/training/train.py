@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from hale.distributed import processes
 from hale.evaluation.metrics import RankingMetrics, evaluate
 from hale.evaluation.popularity import popularity_metrics
-from hale.graphs.loaders import QueryDataModule
+from hale.graphs.data_module import QueryDataModule
 from hale.runs.model_folder import write_model
 from hale.runs.record import RESULT_FILE, defined, provenance, provenance_of, write_result
 from hale.runs.tables import FittedTable
