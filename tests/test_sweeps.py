@@ -28,6 +28,7 @@ PLUGINS = {
     "launcher=parallel": "hydra_joblib_launcher",
     "launcher=submitit_local": "hydra_submitit_launcher",
     "launcher=slurm": "hydra_submitit_launcher",
+    "launcher=ray_jobs": "hydra_ray_launcher",
 }
 
 
@@ -111,7 +112,13 @@ def test_tuning_keeps_its_study_and_is_resumed(tmp_path):
 
 @pytest.mark.parametrize(
     ("launcher", "refused"),
-    [("basic", False), ("parallel", True), ("submitit_local", True), ("slurm", False)],
+    [
+        ("basic", False),
+        ("parallel", True),
+        ("submitit_local", True),
+        ("slurm", False),
+        ("ray_jobs", False),
+    ],
 )
 def test_seconds_are_refused_where_jobs_share_a_machine(launcher, refused):
     need(f"launcher={launcher}")

@@ -1,6 +1,7 @@
 """Checkpoints in folders to which each process writes its rows, and the rows of all in turn."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from hale.distributed.processes import is_first, process_count, rank
 from hale.distributed.tensors import is_distributed, own_rows
 from hale.errors import HaleError
 
+DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
+"""Names of the types in a safetensors file."""
 BLOCK_BYTES = 16 << 20
 """Bytes of a table that are sent to the first process at a time."""
 
@@ -78,3 +81,22 @@ def _sent(block_RX: Tensor | None, owner: int, like: Tensor, rows: int) -> Tenso
     received = like.new_empty(rows, *like.shape[1:])
     dist.recv(received, owner)
     return received
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file in the first process, from blocks of rows: no tensor is whole there.
+
+    A collective if tensors are distributed; the other processes exhaust :func:`rows_of_all`.
+    """
+    header, end = {}, 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        where = {"shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": DTYPES[tensor.dtype], **where}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            for block in rows_of_all(tensor):
+                file.write(block.numpy().data)

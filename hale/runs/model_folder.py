@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hale.distributed.checkpoints import rows_of_all
+from hale.distributed.checkpoints import rows_of_all, write_tensors
 from hale.distributed.processes import is_first
 from hale.errors import HaleError, first_line
 from hale.graphs.kg import KnowledgeGraph
@@ -44,7 +44,6 @@ from hale.scoring.activations import Activation
 from hale.version import __version__
 
 FORMAT = 2
-DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
 TENSORS, NAMES, TRIPLES = "model.safetensors", "names.json", "triples.safetensors"
 
 
@@ -66,7 +65,7 @@ def write_model(
             deque(rows_of_all(tensor), maxlen=0)
         return
     with write_folder_atomically(folder) as new:
-        _write_tensors(model.state_dict(), new / TENSORS)
+        write_tensors(new / TENSORS, model.state_dict())
         weight = {} if graph.weight is None else {"weight": graph.weight}
         save_file(_whole(graph.splits | weight), new / TRIPLES)
         names = {"entities": graph.entities, "relations": graph.relations}
@@ -83,22 +82,6 @@ def write_model(
         }
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         write_result(new, record)
-
-
-def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file from blocks of rows, so that no tensor must be whole in memory."""
-    header, end = {}, 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        where = {"shape": list(tensor.shape), "data_offsets": [start, end]}
-        header[name] = {"dtype": DTYPES[tensor.dtype], **where}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            for block in rows_of_all(tensor):
-                file.write(block.numpy().data)
 
 
 def read_model(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hale.distributed import processes
 from hale.errors import HaleError
 from hale.evaluation.ranking import rank_batch
 from hale.graphs.batches import QueryBatch
@@ -37,7 +38,7 @@ def measure_pace(module: LinkPrediction, data: QueryDataModule) -> Pace:
 
     Parameters, buffers, gradients, the global generators and the loaders' state are left as they
     were. It is measured on the module's device and takes a few seconds at most, unless two steps
-    take longer.
+    take longer. Of a model that is sharded all processes measure it, and have the first one's.
 
     Raises:
         HaleError: a step does not fit in memory.
@@ -53,7 +54,8 @@ def measure_pace(module: LinkPrediction, data: QueryDataModule) -> Pace:
             f"a training step of {len(batch):,} queries does not fit in memory: lower "
             "data.batch_size, model.dim, or loss.num_negatives if the loss has them"
         ) from error
-    return Pace(statistics.median(took[1:]), _query_seconds(module, data), torch.get_num_threads())
+    pace = Pace(statistics.median(took[1:]), _query_seconds(module, data), torch.get_num_threads())
+    return pace if module.model.shard is None else processes.of_first(pace)
 
 
 def fastest_pace(module: LinkPrediction, data: QueryDataModule) -> Pace:

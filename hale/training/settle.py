@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from hale.distributed import processes
 from hale.graphs.kg import KnowledgeGraph
 from hale.runs.files import read_json, write_atomically
 from hale.runs.record import RESULT_FILE
@@ -22,7 +21,6 @@ from hale.settings import automatic, recipe
 from hale.settings.automatic import Candidate, Choice, Facts
 from hale.settings.build import build
 from hale.settings.compose import typed_names
-from hale.settings.trainer import is_sharded
 from hale.training.job import Job, make_parts, with_choices, with_plan
 from hale.training.pace import fastest_pace, measure_pace
 from hale.training.plan import EvaluationPlan, evaluation_plan, keep_plan, kept_plan
@@ -137,8 +135,6 @@ def planned(job: Job, graph: KnowledgeGraph) -> EvaluationPlan:
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     measure = measure_pace if cfg.threads or budget.seconds is None else fastest_pace
     pace = measure(module.to("cuda" if on_gpu else "cpu"), data)
-    if is_sharded(cfg.trainer):
-        pace = processes.of_first(pace)
     batches = cfg.trainer.get("accumulate_grad_batches", 1)  # of an optimizer step
     pace = replace(pace, step_seconds=batches * pace.step_seconds)
     return evaluation_plan(
