@@ -119,7 +119,7 @@ def test_tuning_keeps_its_study_and_is_resumed(tmp_path):
         ("slurm", False),
         ("ray_jobs", False),
     ],
-)
+)  # fmt: skip
 def test_seconds_are_refused_where_jobs_share_a_machine(launcher, refused):
     need(f"launcher={launcher}")
     cfg = compose([f"hydra/launcher={launcher}"])

@@ -100,7 +100,8 @@ def grouped(
         num_queries: ids of queries are below.
 
     Returns:
-        ``query_Q``, the number of its answers ``count_Q``, and ``answer_A``, all int64.
+        ``query_Q``, the number of its answers ``count_Q``, and ``answer_A``, in the :func:`least`
+        type; the others are int64.
 
     Raises:
         DatasetError: there are too many queries and entities.
@@ -114,7 +115,7 @@ def grouped(
                 "must be below 2^63"
             )
     pair_A = torch.unique_consecutive(ascending(query_T.mul_(num_entities).add_(answer_T)))
-    answer_A = pair_A % num_entities
+    answer_A = (pair_A % num_entities).to(least(num_entities))
     pair_A.div_(num_entities, rounding_mode="floor")
     query_Q, count_Q = torch.unique_consecutive(pair_A, return_counts=True)
     return query_Q if number_Q is None else number_Q, count_Q, answer_A

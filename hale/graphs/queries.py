@@ -100,16 +100,17 @@ class QueryIndex:
                 "be below 2^63"
             )
         query_T = self._query_id(entity_T, relation_T)
-        query_Q, count_Q, answer_A = grouped(query_T, answer_T, num_entities, num_queries)
-        self._answer_A = answer_A.to(least(num_entities))
+        query_Q, count_Q, self._answer_A = grouped(query_T, answer_T, num_entities, num_queries)
         self._longest = int(count_Q.max()) if len(count_Q) else 0
         # after the last query one that no query is, without answers
         self._query_Q = F.pad(query_Q, (0, 1), value=num_queries).to(least(num_queries + 1))
-        self._offset_Q = F.pad(count_Q.cumsum(0), (1, 1), value=0).to(least(len(answer_A) + 1))
-        self._offset_Q[-1] = len(answer_A)
+        self._offset_Q = F.pad(count_Q.cumsum(0), (1, 1), value=0).to(
+            least(len(self._answer_A) + 1)
+        )
+        self._offset_Q[-1] = len(self._answer_A)
 
     def _query_id(self, entity: Tensor, relation: Tensor) -> Tensor:
-        return entity.to(torch.int64) * self.num_relations + relation
+        return torch.add(relation, entity.to(torch.int64), alpha=self.num_relations)
 
     def to(self, device: torch.device | str) -> Self:
         """The same index on ``device``."""
