@@ -21,6 +21,7 @@ from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import QueryDataModule
 from hale.graphs.statistics import irreflexive
 from hale.losses.base import require_compatible
+from hale.losses.distillation import DistilE, MulDE
 from hale.models.base import QueryModel
 from hale.runs.terminal import Unfailing
 from hale.settings import recipe
@@ -30,6 +31,7 @@ from hale.settings.compose import compose, typed_names
 from hale.training import processes
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
+from hale.training.teachers import read_teachers
 from hale.training.train import Run
 
 
@@ -161,6 +163,8 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     """
     pl.seed_everything(cfg.seed, workers=False, verbose=False)
     activation, loss = build(cfg, "activation"), build(cfg, "loss")
+    if isinstance(loss, DistilE | MulDE):
+        loss = replace(loss, teachers=read_teachers(list(cfg.loss.teachers), graph))
     model = build(
         cfg, "model", num_entities=graph.num_entities, num_relations=2 * graph.num_relations
     )
