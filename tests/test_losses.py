@@ -53,11 +53,11 @@ EVERY = {
     "sam_neg": SamNeg(num_negatives=4, margin=2.0),
     "sam_neg filtered": SamNeg(num_negatives=4, margin=2.0, filtered=True),
     "adv_neg": AdvNeg(num_negatives=4, margin=2.0, adversarial_temperature=0.7),
+    "distil_e": DistilE(teachers=TWO, num_negatives=4, margin=2.0, sharpness=0.6),
+    "mul_de": MulDE(teachers=ONE, top=2, soft_weight=0.7, alpha=0.5),
     "non_neg": NonNeg(weight=0.5),
     "contrastive": Contrastive(num_negatives=4, filtered=False),
     "contrastive filtered": Contrastive(num_negatives=4),
-    "distil_e": DistilE(teachers=TWO, num_negatives=4, margin=2.0, sharpness=0.6),
-    "mul_de": MulDE(teachers=ONE, top=2, soft_weight=0.7, alpha=0.5),
 }
 every = pytest.mark.parametrize("loss", EVERY.values(), ids=EVERY.keys())
 
