@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import scalar
@@ -17,6 +19,7 @@ from hale.graphs.indexed import scaled_weights
 from hale.graphs.kg import reciprocal
 from hale.graphs.queries import Known, QueryIndex
 from hale.losses.base import Loss
+from hale.losses.distillation import DistilE, MulDE, _best
 from hale.losses.non_neg import NonNeg
 from hale.losses.query_sampling import QuerySampling
 from hale.losses.sampled import AdvNeg, Contrastive, SamNeg
@@ -28,6 +31,21 @@ ALL_NEG = QuerySampling(alpha=1.0, weight=1.0, square=False)
 SCORES = [[-1.0, -2.0, -0.5], [-3.0, -0.25, -4.0]]
 TARGETS = [0, 1]
 SAMPLED = [[1, 2, 1, 0], [2, 2, 0, 1]]
+TAUGHT = [[-0.2, -2.5, -1.5], [-4.0, -0.5, -3.0]]
+OTHER = [[-0.7, -3.0, -0.4], [-1.0, -0.3, -5.0]]
+
+
+class Table3:
+    """A teacher with a score of each of three entities, for the queries of entities 0 and 1."""
+
+    def __init__(self, rows: list[list[float]]) -> None:
+        self.score_BE = torch.tensor(rows, dtype=torch.float64)
+
+    def scores(self, entity_B: Tensor, relation_B: Tensor, candidate_BX: Tensor) -> Tensor:
+        return self.score_BE[entity_B].gather(1, candidate_BX)
+
+
+ONE, TWO = [Table3(TAUGHT)], [Table3(TAUGHT), Table3(OTHER)]
 EVERY = {
     "hale": QuerySampling(alpha=0.5),
     "hale masked": QuerySampling(alpha=1.0, weight=2.0, mask_known=True),
@@ -36,6 +54,8 @@ EVERY = {
     "sam_neg": SamNeg(num_negatives=4, margin=2.0),
     "sam_neg filtered": SamNeg(num_negatives=4, margin=2.0, filtered=True),
     "adv_neg": AdvNeg(num_negatives=4, margin=2.0, adversarial_temperature=0.7),
+    "distil_e": DistilE(teachers=TWO, num_negatives=4, margin=2.0, sharpness=0.6),
+    "mul_de": MulDE(teachers=ONE, top=2, soft_weight=0.7, alpha=0.5),
     "non_neg": NonNeg(weight=0.5),
     "contrastive": Contrastive(num_negatives=4, filtered=False),
     "contrastive filtered": Contrastive(num_negatives=4),
@@ -84,6 +104,15 @@ def by_hand(loss: Loss, weights: list[float]) -> dict[str, float]:
         return sum(w * v for w, v in zip(weights, values, strict=False)) / len(values)
 
     match loss:
+        case DistilE():
+            return by_hand_distil_e(loss, mean)
+        case MulDE():
+            kept = {name: getattr(loss, name) for name in ("alpha", "weight", "square")}
+            hard = by_hand(QuerySampling(**kept), weights)
+            rows = range(math.ceil(loss.alpha * 2))
+            soft = mean([by_hand_mul_de(loss, row) for row in rows])
+            total = hard["loss"] + loss.soft_weight * soft
+            return hard | {"loss": total, "distillation": soft}
         case QuerySampling():
             rows = SCORES[: math.ceil(loss.alpha * 2)]
             if loss.mask_known:
@@ -120,6 +149,40 @@ def by_hand(loss: Loss, weights: list[float]) -> dict[str, float]:
                 for p, row in zip(positive, negative, strict=True)
             ])}  # fmt: skip
     raise AssertionError(loss)
+
+
+def by_hand_distil_e(loss: DistilE, mean: Callable[[list[float]], float]) -> dict[str, float]:
+    def cell(row: int, entity: int, label: int) -> float:
+        taught = loss.margin + (TAUGHT[row][entity] + OTHER[row][entity]) / 2
+        learned = loss.margin + SCORES[row][entity]
+        trust = scalar.sigmoid(loss.sharpness * label * taught)
+        gap = abs(learned - taught)
+        huber = gap**2 / 2 if gap < 1 else gap - 0.5
+        return trust * huber + (1 - trust) * scalar.softplus(-label * learned)
+
+    one = mean([cell(row, target, 1) for row, target in enumerate(TARGETS)])
+    two = mean([sum(cell(row, k, -1) for k in ks) / 4 for row, ks in enumerate(SAMPLED)])
+    return {"loss": one + two, "positive": one, "negative": two}
+
+
+def by_hand_mul_de(loss: MulDE, row: int) -> float:
+    others = sorted({0, 1, 2} - {TARGETS[row]}, key=lambda entity: -SCORES[row][entity])
+    kept = [TARGETS[row], *others[: loss.top - 1]]
+
+    def shares(values: list[float]) -> list[float]:
+        return [math.exp(v - scalar.logsumexp(values)) for v in values]
+
+    def kl(p: list[float], q: list[float]) -> float:
+        return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+    learned = shares([SCORES[row][entity] for entity in kept])
+    taught = [[rows[row][e] for e in kept] for rows in (TAUGHT, OTHER)[: len(loss.teachers)]]
+    weights = shares([-kl(shares(values), learned) for values in taught])
+    mixed = [
+        sum(w * values[k] for w, values in zip(weights, taught, strict=True))
+        for k in range(len(kept))
+    ]
+    return kl(shares(mixed), learned)
 
 
 @every
@@ -249,6 +312,30 @@ def test_a_few_steps_separate_positives_from_negatives(loss: Loss) -> None:
         assert (gap() > 0.5).all()
 
 
+@pytest.mark.parametrize("top", [2, 3, 64])
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [0.25, 1.75]])
+def test_teachers_near_the_student_weigh_more(top: int, weights: list[float]) -> None:
+    """Apart from the others: the weights are constants by definition, which gradcheck refuses."""
+    loss = MulDE(teachers=TWO, top=top, alpha=1.0, square=False)
+    parts = loss(matrix(torch.tensor(SCORES, dtype=torch.float64)), fixed_batch(weights))
+    expected = by_hand(loss, weights)
+    assert {k: v.item() for k, v in parts.items()} == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_student_that_scores_as_its_teacher_is_at_the_minimum() -> None:
+    score_BE = torch.tensor(TAUGHT, dtype=torch.float64).requires_grad_()
+    parts = MulDE(teachers=ONE, top=3, alpha=1.0)(matrix(score_BE), fixed_batch())
+    (gradient,) = torch.autograd.grad(parts["distillation"], score_BE)
+    assert parts["distillation"].item() == pytest.approx(0, abs=1e-12)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient))
+
+
+def test_candidates_are_the_answer_and_the_best_others_without_the_own_entity() -> None:
+    scores = replace(matrix(torch.tensor(SCORES)), own_B=torch.tensor([2, -1]))
+    chosen = _best(scores, torch.tensor(TARGETS), 2)
+    assert [set(row) for row in chosen.tolist()] == [{0, 1}, {1, 0}]
+
+
 def test_all_neg_is_cross_entropy_over_all_entities() -> None:
     score_BE = torch.tensor(SCORES, dtype=torch.float64)
     expected = F.cross_entropy(score_BE, torch.tensor(TARGETS))
@@ -335,7 +422,12 @@ def test_non_neg_keeps_entities_off_the_centre() -> None:
 
 def test_which_losses_require_nonnegative_distances() -> None:
     needs = {name: loss.nonnegative for name, loss in EVERY.items()}
-    assert {name for name, need in needs.items() if need} == {"hale", "hale masked", "non_neg"}
+    assert {name for name, need in needs.items() if need} == {
+        "hale",
+        "hale masked",
+        "mul_de",
+        "non_neg",
+    }
 
 
 @pytest.mark.parametrize(
@@ -359,6 +451,11 @@ def test_which_losses_require_nonnegative_distances() -> None:
             "adversarial_temperature must be a finite number above 0, got 0",
         ),
         (lambda: Contrastive(temperature=0), "temperature must be a finite number above 0"),
+        (lambda: DistilE([]), "teachers must be at least one folder of a trained model, got []"),
+        (lambda: DistilE(ONE, sharpness=0), "sharpness must be a finite number above 0, got 0"),
+        (lambda: MulDE(teachers=[]), "teachers must be at least one folder"),
+        (lambda: MulDE(teachers=ONE, top=1), "top must be a whole number of at least 2, got 1"),
+        (lambda: MulDE(teachers=ONE, soft_weight=0), "soft_weight must be a finite number above"),
         *[
             (
                 lambda make=make: make(num_negatives=0),

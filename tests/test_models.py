@@ -29,8 +29,11 @@ from hale.models.neural import ConvE, TuckER
 from hale.scoring.activations import Hanon, Identity
 from hale.scoring.comparators import NegativeDot, Poincare, SquaredEuclidean
 from hale.training.module import LinkPrediction
+from hale.training.teachers import TrainedTeacher
 
 CONF = Path(__file__).parents[1] / "conf"
+TAUGHT = ("distil_e", "mul_de")
+"""Losses that take teachers."""
 E, R = 5, 4  # entities, and relations with the reciprocal ones
 
 QUERY = {
@@ -413,10 +416,13 @@ def test_every_choice_composes_and_steps(model: str) -> None:
     generator = torch.Generator().manual_seed(3)
     triple_3T = torch.stack([torch.randint(n, (30,), generator=generator) for n in (9, R, 9)])
     batch = QueryBatch(*triple_3T[:, :6], QueryIndex(*triple_3T, 9, R), generator)
+    ids = torch.arange(9), torch.arange(R)
+    teacher = TrainedTeacher(TransE(9, R, 4).requires_grad_(False), Hanon(), *ids)
     for activation_name in choices("activation"):
         activation = choose("activation", activation_name)
         for loss_name in choices("loss"):
-            loss = choose("loss", loss_name)
+            taught = {"teachers": [teacher]} if loss_name in TAUGHT else {}
+            loss = choose("loss", loss_name, **taught)
             built = choose("model", model, num_entities=9, num_relations=R, dim=12)
             undefined = activation.nonnegative or (loss.nonnegative and not activation.positive)
             if not built.comparator.nonnegative and undefined:

@@ -33,7 +33,7 @@ SECOND = {
 }  # fmt: skip
 """Keys that records have since protocol 2."""
 OPTIONAL = {
-    "overrides", "trial", "curve", "processes",
+    "overrides", "trial", "curve", "processes", "teacher_seconds",
     *(
         f"{split}/{side}{metric}"
         for split in ("test", "untrained", "popularity")

@@ -130,7 +130,9 @@ def test_hale_recipe_and_cfg_job_say_the_same(tmp_path):
         value = OmegaConf.select(shown, name)
         plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         assert json.loads(row["value"]) == plain, name
-    assert rows["optimizer.lr"]["from"].startswith("conf/recipe/codex_m.yaml: loss hale, ")
+    assert rows["optimizer.lr"]["from"].startswith(
+        "conf/recipe/codex_m.yaml: loss hale or mul_de, "
+    )
     assert "dim >= 128" in rows["optimizer.lr"]["from"]
     assert rows["model.dim"]["from"] == "command line"
     assert rows["loss.square"]["from"] == "conf/loss/hale.yaml"

@@ -27,6 +27,7 @@ from hale.runs.trained import QUERIES_AT_ONCE, TrainedModel
 from hale.scoring.activations import Hanon, Identity
 from hale.scoring.comparators import NegativeDot, SquaredEuclidean
 from hale.scoring.table import ScoreMatrix, Table
+from hale.training.teachers import read_teachers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -339,6 +340,54 @@ def test_a_run_that_excludes_own_entities_and_what_comes_from_it(tmp_path, graph
     assert model.record["test/mrr"] == pytest.approx(
         float(model.evaluate(graph.test).compute()["mrr"])
     )
+
+
+@pytest.fixture(scope="session")
+def reordered(graph) -> KnowledgeGraph:
+    """The ring with its entities and relations numbered the other way round."""
+    last = torch.tensor([graph.num_entities, graph.num_relations, graph.num_entities]) - 1
+    splits = {name: last - triple_T3 for name, triple_T3 in graph.splits.items()}
+    return KnowledgeGraph("again", graph.entities[::-1], graph.relations[::-1], **splits)
+
+
+def test_a_teacher_is_asked_by_name(trained_folder, model, graph, reordered):
+    (teacher,) = read_teachers([str(trained_folder)], reordered)
+    entities, relations = graph.num_entities, graph.num_relations
+    rows = torch.cartesian_prod(torch.arange(entities), torch.arange(2 * relations))
+    entity_B, relation_B = rows.T
+    candidate_BX = torch.arange(entities).expand(len(rows), entities)
+    score_BE = teacher.scores(entity_B, relation_B, candidate_BX)
+    direction_B = relation_B // relations * relations
+    own_B = entities - 1 - entity_B, direction_B + relations - 1 - relation_B % relations
+    own_BE = model.model.scores(*own_B, model.activation).at(candidate_BX)
+    torch.testing.assert_close(score_BE, own_BE.flip(1))
+    assert not score_BE.requires_grad
+
+
+@pytest.mark.parametrize("loss", ["distil_e", "mul_de"])
+def test_a_student_learns_from_teachers_and_counts_their_seconds(
+    tmp_path, trained_folder, model, reordered, loss
+):
+    settings = {"loss": loss, "loss.teachers": [str(trained_folder)] * 2, "threads": 1,
+                "validations": 1, "activation": "hanon", "optimizer.lr": 0.05}  # fmt: skip
+    student = hale.fit(reordered, "transe", steps=150, dim=8, settings=settings)
+    record = student.record
+    assert record["teacher_seconds"] == pytest.approx(2 * model.record["train_seconds"])
+    assert record["test/mrr"] > record["untrained/mrr"]
+    assert "teacher_seconds" not in model.record
+
+
+def test_a_teacher_of_another_graph_is_refused_in_one_line(trained_folder, graph):
+    names = ("zoe", *graph.entities[1:])
+    other = KnowledgeGraph("other", names, graph.relations, **graph.splits)
+    expected = "ring, lacks 1 of the 60 entity names, such as zoe: give a model that was trained on"
+    with pytest.raises(HaleError, match=expected):
+        read_teachers([str(trained_folder)], other)
+    settings = {"loss": "mul_de", "loss.teachers": "text", "threads": 1}
+    with pytest.raises(HaleError, match=r"^loss\.teachers must be a list"):
+        hale.fit(graph, "transe", steps=2, settings=settings)
+    with pytest.raises(HaleError, match=r"loss\.teachers has no value: set loss\.teachers="):
+        hale.fit(graph, "transe", steps=2, settings={"loss": "distil_e"})
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

@@ -24,6 +24,7 @@ from hale.graphs.kg import KnowledgeGraph
 from hale.graphs.loaders import RankingLoader
 from hale.graphs.statistics import irreflexive
 from hale.losses.base import require_compatible
+from hale.losses.distillation import DistilE, MulDE
 from hale.models.base import QueryModel, sharded
 from hale.runs.terminal import Unfailing
 from hale.settings import recipe
@@ -33,6 +34,7 @@ from hale.settings.compose import compose, typed_names
 from hale.settings.trainer import is_sharded
 from hale.training.module import LinkPrediction
 from hale.training.plan import EvaluationPlan
+from hale.training.teachers import read_teachers
 from hale.training.train import Run
 
 
@@ -165,6 +167,8 @@ def make_parts(cfg: DictConfig, graph: KnowledgeGraph) -> tuple[LinkPrediction, 
     """
     pl.seed_everything(cfg.seed, workers=False, verbose=False)
     activation, loss = build(cfg, "activation"), build(cfg, "loss")
+    if isinstance(loss, DistilE | MulDE):
+        loss = replace(loss, teachers=read_teachers(list(cfg.loss.teachers), graph))
     shard = None
     if is_sharded(cfg.trainer):
         shard = Shard(graph.num_entities, processes.rank(), processes.process_count())

@@ -33,6 +33,7 @@ from hale.training.progress import BudgetBar
 from hale.training.schedules import BudgetSchedule
 from hale.training.segments import Segments, moved
 from hale.training.summary import headline, plan_lines, result_rows
+from hale.training.teachers import teacher_seconds
 from hale.training.trainer import OwnSigterm, make_trainer
 from hale.training.verdict import Outcome, verdict
 from hale.training.warm_up import WarmUp
@@ -167,20 +168,24 @@ class Run:
     def _spent(self) -> dict[str, Any]:
         """What the record says of the run's data, size, cost and provenance."""
         graph, segments = self.data.graph, self._segments()
-        return provenance_of(segments) | {
-            "segments": segments,
-            "seed": self.choices["config"]["seed"],
-            "dataset_fingerprint": graph.fingerprint,
-            "parameters": sum(p.numel() for p in self.module.parameters()),
-            "total_seconds": sum(each["seconds"] for each in segments),
-            "train_seconds": self.budget.clock.train_seconds,
-            "cpu_seconds": self.budget.clock.cpu_seconds,
-            "warm_up_seconds": self._warm_up.seconds,
-            "steps": self.budget.clock.steps_done,
-            "processes": processes.process_count(),
-            "valid_queries": min(self.data.valid_queries or inf, 2 * len(graph.valid)),
-            "test_queries": min(self.data.test_queries or inf, 2 * len(graph.test)),
-        }
+        return (
+            teacher_seconds(self.module.loss)
+            | provenance_of(segments)
+            | {
+                "segments": segments,
+                "seed": self.choices["config"]["seed"],
+                "dataset_fingerprint": graph.fingerprint,
+                "parameters": sum(p.numel() for p in self.module.parameters()),
+                "total_seconds": sum(each["seconds"] for each in segments),
+                "train_seconds": self.budget.clock.train_seconds,
+                "cpu_seconds": self.budget.clock.cpu_seconds,
+                "warm_up_seconds": self._warm_up.seconds,
+                "steps": self.budget.clock.steps_done,
+                "processes": processes.process_count(),
+                "valid_queries": min(self.data.valid_queries or inf, 2 * len(graph.valid)),
+                "test_queries": min(self.data.test_queries or inf, 2 * len(graph.test)),
+            }
+        )
 
     def _baselines(self) -> dict[str, float]:
         """Test metrics of the untrained model, and of the most popular answers per relation."""
