@@ -46,6 +46,8 @@ STRATEGIES = (None, "auto", "ddp", "sharded")
 """How the processes of a run train together; auto is one process."""
 PRECISIONS = ("32", "32-true", "64", "64-true", "16", "16-mixed", "bf16", "bf16-mixed")
 """With the weights in 16 bits models have no complex products and metrics no exact sums."""
+SHARDED_PRECISIONS = ("32", "32-true", "bf16", "bf16-mixed")
+"""Lightning shards no model in 64 bits, and no process alone sees a gradient overflow in 16."""
 
 
 def require_trainer(options: Mapping[str, Any]) -> None:
@@ -77,10 +79,10 @@ def require_trainer(options: Mapping[str, Any]) -> None:
                 "has the whole gradient: set it to null, or bound the distance with "
                 "activation=hanon"
             )
-        if str(precision) in ("16", "16-mixed"):
+        if precision is not None and str(precision) not in SHARDED_PRECISIONS:
             raise HaleError(
-                f"trainer.precision cannot be {precision} with trainer=sharded, where no process "
-                "sees whether a gradient overflows: choose bf16-mixed or 32-true"
+                f"trainer.precision must be one of {', '.join(SHARDED_PRECISIONS)} with "
+                f"trainer=sharded, got {precision}"
             )
     if (batches := options.get("accumulate_grad_batches")) is not None:
         require_whole("trainer.accumulate_grad_batches", batches, at_least=1)
