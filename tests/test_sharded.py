@@ -1,9 +1,13 @@
 """Processes that share the entities compute what one process with all of them does."""
 
 import functools
+import os
+import time
+from pathlib import Path
 from unittest import mock
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -25,7 +29,11 @@ from hale.models.bilinear import ComplEx
 from hale.models.euclidean import MuRE
 from hale.models.hyperbolic import RotH
 from hale.scoring.activations import Halin, Hanon, Identity, XExp
+from hale.training.budget import WallClockBudget
+from hale.training.job import quiet_lightning
 from hale.training.module import LinkPrediction
+from hale.training.schedules import linear
+from hale.training.train import Run
 
 ENTITIES = 61
 """Which neither two nor four processes divide."""
@@ -217,3 +225,72 @@ def test_initial_rows_do_not_depend_on_the_number_of_processes(entities, dim, pr
 def test_too_few_entities_are_refused():
     with pytest.raises(HaleError, match="9 entities cannot be sharded over 4 processes"):
         Shard(9, 0, 4)
+
+
+class Noted(pl.Callback):
+    """The steps and learning rates of training, and the steps of validations."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, float]] = []
+        self.validations: list[int] = []
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        self.steps.append((trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]))
+
+    def on_validation_end(self, trainer, *_) -> None:
+        self.validations.append(trainer.global_step)
+
+
+def _by_own_clock(folder: Path, strategy: str) -> tuple:
+    """A run of two seconds on a clock that runs 30 % faster in each next process."""
+    rank, count = processes.rank(), processes.process_count()
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "GROUP_RANK": "0",
+        "LOCAL_WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "test",
+    }  # fmt: skip
+    quiet_lightning()
+    graph, shard = ring(), None
+    if strategy == "sharded":
+        shard = Shard(graph.num_entities, rank, count)
+    with base.sharded(shard):
+        model = MuRE(graph.num_entities, 2 * graph.num_relations, 8)
+    adam = functools.partial(torch.optim.Adam, lr=0.01)
+    module = LinkPrediction(model, Hanon(), LOSSES["hale"], adam)
+    groups = ("loss", "dataset", "data", "optimizer", "schedule", "trainer")
+    config = {group: {} for group in groups} | {
+        "model": {"_target_": "hale.models.euclidean.MuRE", "dim": 8},
+        "activation": {"_target_": "hale.scoring.activations.Hanon"},
+        "seed": 0, "monitor": "valid/mrr", "test": False, "validations": 5,
+    }  # fmt: skip
+    noted = Noted()
+    arguments = {"accelerator": "cpu", "devices": count, "strategy": strategy}
+    Run(
+        module,
+        QueryDataModule(graph, 93, seed=3, shard=shard),
+        WallClockBudget(seconds=2, clock=lambda: time.perf_counter() * (1 + 0.3 * rank)),
+        linear,
+        functools.partial(pl.Trainer, **arguments),
+        folder,
+        {"name": "test", "choices": {"model": "mure"}, "overrides": [], "config": config},
+        callbacks=[noted],
+    ).train()
+    return (
+        noted.steps,
+        noted.validations,
+        {n: local(p.detach()) for n, p in model.named_parameters()},
+    )
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "sharded"])
+def test_clocks_that_differ_decide_the_same(tmp_path, strategy):
+    (steps, validations, weights), *others = in_processes(
+        2, _by_own_clock, tmp_path, tmp_path / "run", strategy
+    )
+    assert len(steps) > 20
+    assert len(validations) == 5
+    for other_steps, other_validations, other_weights in others:
+        assert other_steps == steps
+        assert other_validations == validations
+        for name, value in weights.items():
+            if strategy == "ddp" or name != "entity":
+                assert torch.equal(other_weights[name], value), name
