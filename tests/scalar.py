@@ -210,6 +210,25 @@ def complex_(p: Parameters, e: int, r: int) -> Vector:
     return [part for number in numbers for part in (number.real, number.imag)]
 
 
+UNITS = {"1": "1ijk", "i": "i1kj", "j": "jk1i", "k": "kji1"}
+"""The product of two units, up to its sign."""
+NEGATIVE = {"ii", "jj", "kk", "ji", "kj", "ik"}
+
+
+def quate(p: Parameters, e: int, r: int) -> Vector:
+    """Hamilton's rules, unit by unit: ij = k, jk = i, ki = j, and the squares are -1."""
+    entity, relation, query = p["entity"][e], p["relation"][r], []
+    for start in range(0, len(entity), 4):
+        part = relation[start : start + 4]
+        result = dict.fromkeys("1ijk", 0.0)
+        for unit, x in zip("1ijk", entity[start : start + 4], strict=True):
+            for other, y in zip("1ijk", part, strict=True):
+                sign = -1 if unit + other in NEGATIVE else 1
+                result[UNITS[unit]["1ijk".index(other)]] += sign * x * y / norm(part)
+        query += result.values()
+    return query
+
+
 def batch_norm(p: Parameters, name: str, channel: int, x: float) -> float:
     mean, variance = p[f"{name}.running_mean"][channel], p[f"{name}.running_var"][channel]
     weight, bias = p[f"{name}.weight"][channel], p[f"{name}.bias"][channel]

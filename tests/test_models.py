@@ -21,7 +21,7 @@ from hale.graphs.queries import QueryIndex
 from hale.losses.base import require_compatible
 from hale.losses.query_sampling import QuerySampling
 from hale.models.base import QueryModel
-from hale.models.bilinear import RESCAL, ComplEx, DistMultDot, multiply_grouped
+from hale.models.bilinear import RESCAL, ComplEx, DistMultDot, QuatE, multiply_grouped
 from hale.models.euclidean import DistMult, Rot2L, RotL, TransE
 from hale.models.hyperbolic import AttH, MuRP, RefH, RotH
 from hale.models.low_rank import LowRankE, multiply_tiled
@@ -53,6 +53,7 @@ QUERY = {
     "rescal": scalar.rescal,
     "distmult_dot": scalar.distmult_dot,
     "complex": scalar.complex_,
+    "quate": scalar.quate,
     "tucker": scalar.tucker,
     "conve": scalar.conve,
 }
@@ -73,7 +74,7 @@ def choose(group: str, name: str, **facts):
 
 def draw(name: str, **facts) -> QueryModel:
     """A model in float64 whose every number is random, norms' statistics too."""
-    dim = 12 if name == "conve" else 6
+    dim = {"conve": 12, "quate": 8}.get(name, 6)
     torch.manual_seed(7)
     model = choose("model", name, num_entities=E, num_relations=R, dim=dim, **facts).double().eval()
     generator = torch.Generator().manual_seed(7)
@@ -124,11 +125,13 @@ def test_scores_follow_the_formula(name: str) -> None:
     torch.testing.assert_close(scores.logsumexp(), lse_B, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["transe", "distmult_dot", "rotate", "complex", "rescal"])
+@pytest.mark.parametrize("name", ["transe", "distmult_dot", "rotate", "complex", "rescal", "quate"])
 def test_scores_agree_with_pykeen(name: str) -> None:
     pykeen = pytest.importorskip("pykeen.nn.modules", reason="PyKEEN is not installed")
     model = draw(name, **({"relation_scale": False} if name in ("transe", "rotate") else {}))
     entity = model.entity.detach()
+    if name == "quate":
+        entity = entity.view(E, -1, 4)
     if name in ("rotate", "complex"):
         entity = torch.view_as_complex(entity.view(E, -1, 2))
     match name:
@@ -145,6 +148,11 @@ def test_scores_agree_with_pykeen(name: str) -> None:
         case "complex":
             interaction = pykeen.ComplExInteraction()
             relation = torch.view_as_complex(model.relation.detach().view(R, -1, 2))
+        case "quate":
+            relation = torch.nn.functional.normalize(model.relation.detach().view(R, -1, 4), dim=2)
+
+            def interaction(h, r, t):  # PyKEEN, as the authors' code, negates the score
+                return -pykeen.QuatEInteraction().double()(h, r, t)
         case "rescal":
             interaction, relation = pykeen.RESCALInteraction(), model.relation.view(R, 6, 6)
     entity_B, relation_B = all_queries()
@@ -319,7 +327,7 @@ def test_rot2l_has_fewer_parameters_than_rotl_twice() -> None:
 
 def test_penalties_are_the_weighted_norms_of_a_batch() -> None:
     batch = (torch.tensor([0, 2]), torch.tensor([1, 3]), torch.tensor([4, 0]))
-    for name, power in (("distmult_dot", 3), ("complex", 3), ("rescal", 2)):
+    for name, power in (("distmult_dot", 3), ("complex", 3), ("quate", 3), ("rescal", 2)):
         weight = {"f2": 0.3} if name == "rescal" else {"n3": 0.3}
         model = draw(name, **weight)
         p = {key: value.tolist() for key, value in model.state_dict().items()}
@@ -328,8 +336,12 @@ def test_penalties_are_the_weighted_norms_of_a_batch() -> None:
             totals.append(0.0)
             for factor in (p["entity"][e], p["relation"][r], p["entity"][t]):
                 moduli = factor
-                if name == "complex":
-                    moduli = [math.hypot(*factor[i : i + 2]) for i in range(0, len(factor), 2)]
+                if name in ("complex", "quate"):
+                    size = {"complex": 2, "quate": 4}[name]
+                    starts = range(0, len(factor), size)
+                    moduli = [math.hypot(*factor[i : i + size]) for i in starts]
+                if name == "quate" and factor is p["relation"][r]:
+                    moduli = [1.0 for _ in moduli]  # unit quaternions
                 totals[-1] += 0.3 * sum(abs(m) ** power for m in moduli)
         assert model.penalty(*batch).tolist() == pytest.approx(totals, rel=1e-10)
         assert draw(name, **dict.fromkeys(weight, 0.0)).penalty(*batch) is None
@@ -370,7 +382,7 @@ def test_grouped_products_are_the_products_of_each_row(groups: list[int]) -> Non
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
-@pytest.mark.parametrize("name", sorted(set(QUERY) - {"distmult_dot", "complex"}))
+@pytest.mark.parametrize("name", sorted(set(QUERY) - {"distmult_dot", "complex", "quate"}))
 def test_no_penalty_unless_asked(name: str) -> None:
     assert draw(name).penalty(torch.tensor([0]), torch.tensor([0]), torch.tensor([0])) is None
 
@@ -391,6 +403,7 @@ def test_penalty_gradient_is_finite_at_zero() -> None:
             (lambda model=model: model(E, R, 5), f"dim must be even for {model.__name__}")
             for model in (RotL, Rot2L, RotH, RefH, AttH, ComplEx)
         ],
+        (lambda: QuatE(E, R, 6), "dim must be a multiple of 4 for QuatE"),
         (lambda: MuRP(E, R, -2), "dim must be a whole number of at least 1, got -2"),
         (lambda: ComplEx(E, R, 4, n3=-1.0), "n3 must be a finite number of at least 0"),
         (lambda: DistMultDot(E, R, 4, n3=math.nan), "n3 must be a finite number"),

@@ -1,11 +1,12 @@
-"""Bilinear models, score e^T M_r e': RESCAL, ComplEx, and DistMult compared by dot product."""
+"""Bilinear models, score e^T M_r e': RESCAL, ComplEx, QuatE, and DistMult by dot product."""
 
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from hale.errors import require
+from hale.errors import ArgumentError, require, require_whole
 from hale.models.base import DotProductModel
 from hale.models.euclidean import complex_modulus, complex_multiply
 from hale.models.regularizers import f2, n3
@@ -91,14 +92,17 @@ class DistMultDot(DotProductModel):
         self.relation = self.normal(num_relations, dim)
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        return entity_BD * lookup(self.relation, relation_B)
+        return entity_BD * self.factors(relation_B)
+
+    def factors(self, relation_B: Tensor) -> Tensor:
+        """The vectors of relations, ``relation_BD``."""
+        return lookup(self.relation, relation_B)
 
     def penalty(self, entity_B: Tensor, relation_B: Tensor, target_B: Tensor) -> Tensor | None:
         """Nuclear 3-norms of the factors' moduli, times their weight; ``penalty_B``."""
         if not self.n3:
             return None
-        relation_BD = lookup(self.relation, relation_B)
-        entity = self.table()
+        relation_BD, entity = self.factors(relation_B), self.table()
         factors = (entity.lookup(entity_B), relation_BD, entity.lookup(target_B))
         return self.n3 * n3(*(self.modulus(factor_BD) for factor_BD in factors))
 
@@ -118,7 +122,63 @@ class ComplEx(DistMultDot):
     even_dim: ClassVar[bool] = True
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
-        return complex_multiply(entity_BD, lookup(self.relation, relation_B))
+        return complex_multiply(entity_BD, self.factors(relation_B))
 
     def modulus(self, factor_BD: Tensor) -> Tensor:
         return complex_modulus(factor_BD)
+
+
+class QuatE(DistMultDot):
+    """DistMultDot over quaternions, with unit quaternions for relations: a rotation of each four.
+
+    ``dim`` counts real numbers: D = 32 are 8 quaternions (real, i, j, k).
+
+    Source: Zhang et al. (NeurIPS 2019), with the regularisation of Lacroix et al. (ICML 2018) in
+    place of L2. Without the type constraints that its authors' .348 on FB15k-237 has.
+    """
+
+    def __init__(
+        self,
+        num_entities: int,
+        num_relations: int,
+        dim: int,
+        n3: float = 0.05,
+        init_std: float | None = None,
+    ) -> None:
+        require_whole("dim", dim, at_least=1)
+        if dim % 4:
+            raise ArgumentError(
+                f"dim must be a multiple of 4 for QuatE, which has quaternions, got {dim}"
+            )
+        super().__init__(num_entities, num_relations, dim, n3, init_std)
+
+    def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
+        """The Hamilton product of the entity and the relation."""
+        return quaternion_multiply(entity_BD, self.factors(relation_B))
+
+    def factors(self, relation_B: Tensor) -> Tensor:
+        """Unit quaternions."""
+        relation_BD = super().factors(relation_B)
+        return F.normalize(_fours(relation_BD), dim=2).flatten(1)
+
+    def modulus(self, factor_BD: Tensor) -> Tensor:
+        """Lengths of the quaternions."""
+        length_BH: Tensor = torch.linalg.vector_norm(_fours(factor_BD), dim=2)
+        return length_BH
+
+
+def quaternion_multiply(x_BD: Tensor, y_BD: Tensor) -> Tensor:
+    """The Hamilton product of quaternions, four coordinates each (real, i, j, k)."""
+    a, b, c, d = _fours(x_BD).unbind(2)
+    p, q, r, s = _fours(y_BD).unbind(2)
+    product = (
+        a * p - b * q - c * r - d * s,
+        a * q + b * p + c * s - d * r,
+        a * r - b * s + c * p + d * q,
+        a * s + b * r - c * q + d * p,
+    )
+    return torch.stack(product, 2).flatten(1)
+
+
+def _fours(x_BD: Tensor) -> Tensor:
+    return x_BD.view(len(x_BD), x_BD.shape[1] // 4, 4)
