@@ -234,11 +234,13 @@ def curve(folder: Path) -> list[dict[str, float]]:
 def test_two_processes_train_what_one_does(tmp_path, trainer):
     write_ring(tmp_path / "ring")
     one = python(*RING, "hydra.run.dir=one", cwd=tmp_path)
-    both = (*RING, "hydra.run.dir=two", f"trainer={trainer}", "callbacks=lr_monitor")
-    two = python(*both, cwd=tmp_path)
+    logged = (word.replace("logger=none", "logger=wandb") for word in RING)
+    both = (*logged, "hydra.run.dir=two", f"trainer={trainer}", "callbacks=lr_monitor")
+    two = python(*both, cwd=tmp_path, WANDB_MODE="offline")
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
     assert two.stderr.strip() == ""
     assert two.stdout.count("two/result.json") == 1
+    assert len(list(tmp_path.glob("two/wandb/offline-run-*"))) == 1
     rows = curve(tmp_path / "two")
     assert len(rows) == 4
     for row, expected in zip(rows, curve(tmp_path / "one"), strict=True):
