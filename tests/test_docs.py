@@ -169,7 +169,8 @@ def test_the_model_of_the_readme_trains(tmp_path):
 
 def training_commands(text: str) -> set[str]:
     """Documented commands that train one run or sweep, without their comments."""
-    lines = [line for _, block in blocks(text, "bash") for line in block.splitlines()]
+    joined = (block.replace("\\\n", " ") for _, block in blocks(text, "bash"))
+    lines = [line for block in joined for line in block.splitlines()]
     lines += re.findall(r"`((?:hale|python -m hale\.run) [^`]*=[^`]*)`", text)
     first = r"(?:hale|python -m hale\.run) (?:-m )?'?[\w./]+=(?!\.)"
     return {line for line in lines if re.match(first, line) and "--config-dir" not in line}
@@ -179,7 +180,7 @@ def training_commands(text: str) -> set[str]:
 def test_documented_choices_compose(page):
     for line in training_commands(page.read_text(encoding="utf-8")):
         words = shlex.split(line, comments=True)
-        overrides = [word for word in words if "=" in word and "hydra/" not in word]
+        overrides = [word for word in words if "=" in word and not word.startswith("hydra")]
         single = [re.sub(r"=(?!\[)([^,\[(]*),.*", r"=\1", word) for word in overrides]
         known = [word for word in single if not names_an_example(word) and "(" not in word]
         compose([word for word in known if word != "experiment=tune"])

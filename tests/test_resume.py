@@ -132,16 +132,18 @@ def test_a_best_checkpoint_of_another_run_is_refused(tmp_path):
     rows = curve.Curve(tmp_path / "curve.csv", WallClockBudget(steps=1).clock)
     rows.rows = [{"step": 4, "valid/mrr": 0.5}, {"step": 8, "valid/mrr": float("nan")}]
     kept = checkpoints.Checkpoints(tmp_path, rows, "valid/mrr")
-    content = {"callbacks": {}, "state_dict": {"x": torch.ones(2)}}
+    module = torch.nn.Linear(2, 1)
+    content = {"callbacks": {}, "state_dict": {"weight": torch.ones(1, 2), "bias": torch.ones(1)}}
     torch.save(content | {"global_step": 4}, kept.best)
-    assert kept.read_best()[1] == rows.best("valid/mrr") == rows.rows[0]
+    assert kept.load_best(module) == rows.best("valid/mrr") == rows.rows[0]
+    assert module.weight.tolist() == [[1.0, 1.0]]
     torch.save(content | {"global_step": 3}, kept.best)
     with pytest.raises(HaleError, match=r"best.ckpt is of step 3, whose validation is not on"):
-        kept.read_best()
+        kept.load_best(module)
     for damage in (kept.best.unlink, lambda: kept.best.write_bytes(b"PK")):
         damage()
         with pytest.raises(HaleError, match=r"best.ckpt is not a checkpoint of hale"):
-            kept.read_best()
+            kept.load_best(module)
 
 
 def elsewhere(device: torch.device, kernel: str | None = None) -> dict:

@@ -93,6 +93,8 @@ def with_choice(group: str, choice: str) -> DictConfig:
         cfg[group] = node
         if group == "dataset" and choice == "tsv":
             cfg.dataset.path = "somewhere"
+        if group == "loss" and "teachers" in node:
+            cfg.loss.teachers = ["somewhere"]
     return cfg
 
 

@@ -37,6 +37,7 @@ NEWER = (
     ("columns", None), ("weight", None), ("format", None), ("literals", "drop"), ("spent", 0),
     ("gradient_clip_val", None), ("accumulate_grad_batches", 1), ("precision", None),
     ("precision", 32), ("precision", "32"), ("precision", "32-true"), ("dropout", 0),
+    ("candidates", "all"),
 )  # fmt: skip
 """Settings that other records lack, with the value that does as they did."""
 NOT_COMPARED = {
