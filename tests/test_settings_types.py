@@ -93,7 +93,7 @@ def with_choice(group: str, choice: str) -> DictConfig:
         cfg[group] = node
         if group == "dataset" and choice == "tsv":
             cfg.dataset.path = "somewhere"
-        if group == "loss" and "teachers" in node:
+        if group == "loss" and OmegaConf.is_missing(node, "teachers"):
             cfg.loss.teachers = ["somewhere"]
     return cfg
 
