@@ -20,6 +20,8 @@ from hale.scoring.table import ScoreMatrix, Table, lookup
 
 SOFTPLUS_ONE = 0.5413248546129181
 """softplus(SOFTPLUS_ONE) = 1: the raw value at which positive parameters start."""
+MULTIPLES = {2: ("even", "pairs"), 4: ("a multiple of 4", "fours")}
+"""What ``dim`` must be where coordinates belong together, and how these come."""
 DRAWN_AT_ONCE = 1 << 20
 """Numbers of the initial entity table that are drawn at a time where it is sharded."""
 _shard: ContextVar[Shard | None] = ContextVar("_shard", default=None)
@@ -53,8 +55,8 @@ class QueryModel(nn.Module, ABC):
     comparator: ClassVar[Comparator]
     initial_norm_sq: ClassVar[float] = 0.5
     """Expected squared norm of initial vectors; 1/2 makes initial squared distances about 1."""
-    even_dim: ClassVar[bool] = False
-    """Whether coordinates come in pairs, so that ``dim`` must be even."""
+    dim_multiple: ClassVar[int] = 1
+    """How many coordinates belong together, of which ``dim`` must be a multiple."""
     dropout: float = 0.0
     """Probability with which a coordinate of a query's entity is 0 in training."""
 
@@ -63,10 +65,11 @@ class QueryModel(nn.Module, ABC):
     ) -> None:
         super().__init__()
         require_whole("dim", dim, at_least=1)
-        if self.even_dim and dim % 2:
+        if dim % self.dim_multiple:
+            what, groups = MULTIPLES[self.dim_multiple]
             raise ArgumentError(
-                f"dim must be even for {type(self).__name__}, whose coordinates come in pairs, "
-                f"got {dim}"
+                f"dim must be {what} for {type(self).__name__}, whose coordinates come in "
+                f"{groups}, got {dim}"
             )
         if init_std is not None:
             require("init_std", init_std, above=0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hale.errors import ArgumentError, require, require_whole
+from hale.errors import require
 from hale.models.base import DotProductModel
 from hale.models.euclidean import complex_modulus, complex_multiply
 from hale.models.regularizers import f2, n3
@@ -119,7 +119,7 @@ class ComplEx(DistMultDot):
     Source: Trouillon et al. (ICML 2016), with the regularisation of Lacroix et al. (ICML 2018).
     """
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         return complex_multiply(entity_BD, self.factors(relation_B))
@@ -137,20 +137,7 @@ class QuatE(DistMultDot):
     place of L2. Without the type constraints that its authors' .348 on FB15k-237 has.
     """
 
-    def __init__(
-        self,
-        num_entities: int,
-        num_relations: int,
-        dim: int,
-        n3: float = 0.05,
-        init_std: float | None = None,
-    ) -> None:
-        require_whole("dim", dim, at_least=1)
-        if dim % 4:
-            raise ArgumentError(
-                f"dim must be a multiple of 4 for QuatE, which has quaternions, got {dim}"
-            )
-        super().__init__(num_entities, num_relations, dim, n3, init_std)
+    dim_multiple: ClassVar[int] = 4
 
     def query(self, entity_BD: Tensor, relation_B: Tensor) -> Tensor:
         """The Hamilton product of the entity and the relation."""

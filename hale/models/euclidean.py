@@ -38,7 +38,7 @@ class DistMult(DistanceModel):
 class RotatE(DistanceModel):
     """Phi(e, r) = Rot(r) e: one angle for each pair of coordinates (Eq. 12; Sun et al., 2019)."""
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def build(self) -> None:
         self.angle = random_angles(self.num_relations, self.dim // 2)
@@ -50,7 +50,7 @@ class RotatE(DistanceModel):
 class RotE(DistanceModel):
     """Phi(e, r) = Rot(r) e + r' (Eq. 13; Chami et al., ACL 2020)."""
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def build(self) -> None:
         self.angle = random_angles(self.num_relations, self.dim // 2)
@@ -68,7 +68,7 @@ class RotL(DistanceModel):
     alpha_r > 0 is trained for each relation and initialised to 1.
     """
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def build(self) -> None:
         self.angle = random_angles(self.num_relations, self.dim // 2)
@@ -92,7 +92,7 @@ class Rot2L(DistanceModel):
     and the function between the layers, are choices made here.
     """
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def build(self) -> None:
         self.shared_angle = random_angles(1, self.dim // 2)
@@ -139,7 +139,7 @@ class CompoundE(DistanceModel):
     on its own query, so the random signs of MuRE are not needed.
     """
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def build(self) -> None:
         self.angle = random_angles(self.num_relations, self.dim // 2)

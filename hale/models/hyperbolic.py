@@ -79,7 +79,7 @@ class RotH(HyperbolicModel):
     agree.
     """
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def build(self) -> None:
         super().build()
@@ -95,7 +95,7 @@ class RotH(HyperbolicModel):
 class RefH(HyperbolicModel):
     """Reflect each plane (Chami et al., ACL 2020)."""
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def build(self) -> None:
         super().build()
@@ -112,7 +112,7 @@ class AttH(HyperbolicModel):
     vector, divided by sqrt(D).
     """
 
-    even_dim: ClassVar[bool] = True
+    dim_multiple: ClassVar[int] = 2
 
     def build(self) -> None:
         super().build()
